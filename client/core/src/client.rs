@@ -1,0 +1,413 @@
+//! The hall: takes what the rooms want to call, gives it to the router, and gives replies back.
+//!
+//! A shell drives it like this, and a simulation in the same way:
+//!
+//! ```text
+//! loop {
+//!     while let Some(action) = client.poll_action(now) { carry it out }
+//!     wait for news or until client.poll_timeout()
+//!     client.handle_*(now, news) or client.handle_timeout(now)
+//! }
+//! ```
+
+use crate::admin::AdminRoom;
+use crate::call::{CallId, Fact, Outcome, Reply, RequestId, Room, RoomId};
+use crate::error::{CallError, Error};
+use crate::fetch::FetchRoom;
+use crate::fetch::inbox::Inbox;
+use crate::group::GroupRoom;
+use crate::metadata::MetadataRoom;
+use crate::options::{ClientOptions, ConsumerOptions, ProducerOptions};
+use crate::producer::ProducerRoom;
+use crate::producer::accumulator::Accumulator;
+use crate::router::Router;
+use crate::time::{Now, Timer};
+use bytes::Bytes;
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tidewatch_protocol::frame::Frame;
+
+/// Names a connection, chosen by the core, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What the shell must do. To be polled until there is none.
+#[derive(Debug)]
+pub enum Action {
+    /// Look up the addresses of a host; answer with `handle_resolved`.
+    Resolve {
+        /// For this connection.
+        connection: ConnectionId,
+        /// Host name or IP literal.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// Open a TCP connection; answer with `handle_connected` or `handle_closed`.
+    Connect {
+        /// For this connection.
+        connection: ConnectionId,
+        /// Where to.
+        address: SocketAddr,
+        /// The largest frame that may be read from it.
+        max_frame_bytes: usize,
+    },
+    /// Write a frame, whole and in order; answer with `handle_written`.
+    Send(ConnectionId, Frame),
+    /// Close, dropping what was not written; no `handle_closed` is expected.
+    Close {
+        /// This connection, or the attempt to open it.
+        connection: ConnectionId,
+        /// For the log.
+        why: String,
+    },
+    /// A user's request is finished.
+    Finished(RequestId, Result<Outcome, Error>),
+}
+
+/// What a user's handle asks of the core: values, so that a simulation can make them.
+#[derive(Debug)]
+pub enum Command {
+    /// To a producer.
+    Producer(u32, crate::producer::Command),
+    /// To a consumer's fetching.
+    Fetch(u32, crate::fetch::Command),
+    /// To a consumer's group.
+    Group(u32, crate::group::Command),
+    /// Topic administration.
+    Admin(crate::admin::Command),
+    /// Finishes with [`Outcome::Cluster`] once these topics are known. A topic that the brokers do
+    /// not know (it may just have been created, line 48) is asked for again until the deadline and
+    /// then stands in the cluster with its error. No topics: as soon as the brokers are known.
+    Cluster {
+        /// The topics.
+        topics: Vec<Arc<str>>,
+        /// Monotonic microseconds.
+        deadline_us: u64,
+    },
+}
+
+/// How often the rooms may answer one another within one turn. They settle after two or three
+/// rounds; what is left after this many waits for the next event.
+const MAX_ROUNDS: usize = 64;
+
+/// The client's core.
+#[derive(Debug)]
+pub struct Client {
+    router: Router,
+    metadata: MetadataRoom,
+    admin: AdminRoom,
+    producers: BTreeMap<u32, ProducerRoom>,
+    fetches: BTreeMap<u32, FetchRoom>,
+    groups: BTreeMap<u32, GroupRoom>,
+    last_number: u32,
+    /// What each room wants topics for, to be taken back when it closes.
+    wanted: BTreeMap<RoomId, Vec<Arc<str>>>,
+    facts: VecDeque<(RoomId, Fact)>,
+    finished: VecDeque<Action>,
+    random: fastrand::Rng,
+    /// Something happened since the rooms were polled last.
+    dirty: bool,
+}
+
+impl Client {
+    /// A client that has not connected yet. Everything random comes from `seed`.
+    pub fn new(options: ClientOptions, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        Self {
+            router: Router::new(options.clone(), random.u64(..)),
+            metadata: MetadataRoom::new(options.clone(), random.u64(..)),
+            admin: AdminRoom::new(options, random.u64(..)),
+            producers: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            last_number: 0,
+            wanted: BTreeMap::new(),
+            facts: VecDeque::new(),
+            finished: VecDeque::new(),
+            random,
+            dirty: false,
+        }
+    }
+
+    /// Opens a producer that drains `accumulator`, and returns its number.
+    pub fn open_producer(
+        &mut self,
+        now: Now,
+        options: ProducerOptions,
+        accumulator: Arc<Accumulator>,
+    ) -> u32 {
+        let number = self.next_number();
+        let seed = self.random.u64(..);
+        let mut room = ProducerRoom::new(number, options, accumulator, seed);
+        room.handle_fact(now, &self.cluster_fact());
+        self.producers.insert(number, room);
+        self.dirty = true;
+        number
+    }
+
+    /// Opens a consumer that fills `inbox`, and returns its number: one for its fetching and its
+    /// group.
+    pub fn open_consumer(&mut self, now: Now, options: ConsumerOptions, inbox: Arc<Inbox>) -> u32 {
+        let number = self.next_number();
+        let (fetch_seed, group_seed) = (self.random.u64(..), self.random.u64(..));
+        let mut fetch = FetchRoom::new(number, options.clone(), inbox, fetch_seed);
+        let mut group = GroupRoom::new(number, options, group_seed);
+        fetch.handle_fact(now, &self.cluster_fact());
+        group.handle_fact(now, &self.cluster_fact());
+        self.fetches.insert(number, fetch);
+        self.groups.insert(number, group);
+        self.dirty = true;
+        number
+    }
+
+    /// Drops a producer's room with all that it still holds; calls under way end unheard.
+    pub fn close_producer(&mut self, _now: Now, number: u32) {
+        self.producers.remove(&number);
+        self.unwant(RoomId::Producer(number));
+    }
+
+    /// Drops a consumer's rooms; calls under way end unheard.
+    pub fn close_consumer(&mut self, _now: Now, number: u32) {
+        self.fetches.remove(&number);
+        self.groups.remove(&number);
+        self.unwant(RoomId::Fetch(number));
+        self.unwant(RoomId::Group(number));
+    }
+
+    /// A user's request; `Action::Finished` ends it.
+    pub fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
+        self.dirty = true;
+        let taken = match command {
+            Command::Producer(number, command) => {
+                let room = self.producers.get_mut(&number);
+                room.map(|room| room.handle_command(now, request, command))
+                    .is_some()
+            }
+            Command::Fetch(number, command) => {
+                let room = self.fetches.get_mut(&number);
+                room.map(|room| room.handle_command(now, request, command))
+                    .is_some()
+            }
+            Command::Group(number, command) => {
+                let room = self.groups.get_mut(&number);
+                room.map(|room| room.handle_command(now, request, command))
+                    .is_some()
+            }
+            Command::Admin(command) => {
+                self.admin.handle_command(now, request, command);
+                true
+            }
+            Command::Cluster {
+                topics,
+                deadline_us,
+            } => {
+                self.metadata
+                    .handle_command(now, request, topics, deadline_us);
+                true
+            }
+        };
+        if !taken {
+            let doing = "use a producer or consumer".to_owned();
+            let closed = Action::Finished(request, Err(Error::Closed { doing }));
+            self.finished.push_back(closed);
+        }
+    }
+
+    /// The addresses of a host, or why there are none.
+    pub fn handle_resolved(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        addresses: Result<Vec<SocketAddr>, String>,
+    ) {
+        self.dirty = true;
+        self.router.handle_resolved(now, connection, addresses);
+    }
+
+    /// The TCP connection is up.
+    pub fn handle_connected(&mut self, now: Now, connection: ConnectionId) {
+        self.dirty = true;
+        self.router.handle_connected(now, connection);
+    }
+
+    /// The oldest frame not yet reported was written to the socket, whole.
+    pub fn handle_written(&mut self, now: Now, connection: ConnectionId) {
+        self.dirty = true;
+        self.router.handle_written(now, connection);
+    }
+
+    /// A whole frame came, without its length prefix.
+    pub fn handle_frame(&mut self, now: Now, connection: ConnectionId, frame: Bytes) {
+        self.dirty = true;
+        self.router.handle_frame(now, connection, frame);
+    }
+
+    /// The connection could not be opened, was closed, or broke.
+    pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, why: String) {
+        self.dirty = true;
+        self.router.handle_closed(now, connection, why);
+    }
+
+    /// Something shared with callers' threads (an accumulator, an inbox) changed: their wakers say
+    /// so.
+    pub fn handle_wake(&mut self, _now: Now) {
+        self.dirty = true;
+    }
+
+    /// The time that `poll_timeout` named has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.dirty = true;
+        self.router.handle_timeout(now);
+    }
+
+    /// What to do next; `None` until something happens.
+    pub fn poll_action(&mut self, now: Now) -> Option<Action> {
+        if self.dirty {
+            self.dirty = false;
+            let mut rounds = 0..MAX_ROUNDS;
+            while self.poll_rooms(now) && rounds.next().is_some() {}
+        }
+        self.finished
+            .pop_front()
+            .or_else(|| self.router.poll_action())
+    }
+
+    /// When to call `handle_timeout`: monotonic microseconds, and why.
+    pub fn poll_timeout(&self) -> Option<(u64, Timer)> {
+        let rooms = self.room_ids();
+        let rooms = rooms.filter_map(|id| self.room(id)?.poll_timeout());
+        rooms.chain(self.router.poll_timeout()).min()
+    }
+
+    /// One round: replies in, facts around, calls out. Returns whether anything moved.
+    fn poll_rooms(&mut self, now: Now) -> bool {
+        let mut moved = false;
+        while let Some((id, reply)) = self.router.poll_ended() {
+            self.give_reply(now, id, reply);
+            moved = true;
+        }
+        let ids: Vec<RoomId> = self.room_ids().collect();
+        for id in &ids {
+            while let Some(fact) = self.room_mut(*id).and_then(|room| room.poll_fact(now)) {
+                self.note_wanted(*id, &fact);
+                self.facts.push_back((*id, fact));
+            }
+        }
+        while let Some(fact) = self.router.poll_fact() {
+            self.facts.push_back((RoomId::Router, fact));
+        }
+        while let Some((from, fact)) = self.facts.pop_front() {
+            self.spread(now, from, &fact, &ids);
+            moved = true;
+        }
+        for id in &ids {
+            while let Some(call) = self.poll_call(now, *id) {
+                self.router.handle_call(now, call);
+                moved = true;
+            }
+            while let Some((request, outcome)) = self.room_mut(*id).and_then(|r| r.poll_finished())
+            {
+                self.finished.push_back(Action::Finished(request, outcome));
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    fn poll_call(&mut self, now: Now, id: RoomId) -> Option<crate::call::Call> {
+        let permits = self.router.permits();
+        match id {
+            RoomId::Router => None,
+            RoomId::Metadata => self.metadata.poll_call(now, permits),
+            RoomId::Admin => self.admin.poll_call(now, permits),
+            RoomId::Producer(n) => self.producers.get_mut(&n)?.poll_call(now, permits),
+            RoomId::Fetch(n) => self.fetches.get_mut(&n)?.poll_call(now, permits),
+            RoomId::Group(n) => self.groups.get_mut(&n)?.poll_call(now, permits),
+        }
+    }
+
+    fn give_reply(&mut self, now: Now, id: CallId, reply: Result<Reply, CallError>) {
+        // A room that closed meanwhile has no use for it.
+        if let Some(room) = self.room_mut(id.room) {
+            room.handle_reply(now, id, reply);
+        }
+    }
+
+    fn spread(&mut self, now: Now, from: RoomId, fact: &Fact, ids: &[RoomId]) {
+        for id in ids.iter().filter(|id| **id != from) {
+            if let Some(room) = self.room_mut(*id) {
+                room.handle_fact(now, fact);
+            }
+        }
+        self.router.handle_fact(now, fact);
+    }
+
+    fn cluster_fact(&self) -> Fact {
+        Fact::ClusterChanged(self.metadata.cluster().clone())
+    }
+
+    fn note_wanted(&mut self, id: RoomId, fact: &Fact) {
+        match fact {
+            Fact::TopicsWanted(topics) => {
+                self.wanted
+                    .entry(id)
+                    .or_default()
+                    .extend(topics.iter().cloned());
+            }
+            Fact::TopicUnwanted(topic) => {
+                if let Some(topics) = self.wanted.get_mut(&id)
+                    && let Some(at) = topics.iter().position(|wanted| wanted == topic)
+                {
+                    topics.swap_remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn unwant(&mut self, id: RoomId) {
+        let topics = self.wanted.remove(&id).unwrap_or_default();
+        let facts = topics
+            .into_iter()
+            .map(|topic| (id, Fact::TopicUnwanted(topic)));
+        self.facts.extend(facts);
+        self.dirty = true;
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn room_ids(&self) -> impl Iterator<Item = RoomId> {
+        let producers = self.producers.keys().map(|n| RoomId::Producer(*n));
+        let fetches = self.fetches.keys().map(|n| RoomId::Fetch(*n));
+        let groups = self.groups.keys().map(|n| RoomId::Group(*n));
+        let own = [RoomId::Metadata, RoomId::Admin].into_iter();
+        own.chain(producers).chain(fetches).chain(groups)
+    }
+
+    fn room(&self, id: RoomId) -> Option<&dyn Room> {
+        match id {
+            RoomId::Router => None,
+            RoomId::Metadata => Some(&self.metadata),
+            RoomId::Admin => Some(&self.admin),
+            RoomId::Producer(n) => self.producers.get(&n).map(|room| room as &dyn Room),
+            RoomId::Fetch(n) => self.fetches.get(&n).map(|room| room as &dyn Room),
+            RoomId::Group(n) => self.groups.get(&n).map(|room| room as &dyn Room),
+        }
+    }
+
+    fn room_mut(&mut self, id: RoomId) -> Option<&mut dyn Room> {
+        match id {
+            RoomId::Router => None,
+            RoomId::Metadata => Some(&mut self.metadata),
+            RoomId::Admin => Some(&mut self.admin),
+            RoomId::Producer(n) => self.producers.get_mut(&n).map(|room| room as &mut dyn Room),
+            RoomId::Fetch(n) => self.fetches.get_mut(&n).map(|room| room as &mut dyn Room),
+            RoomId::Group(n) => self.groups.get_mut(&n).map(|room| room as &mut dyn Room),
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! One broker's one lane: opening its connection, the requests in flight, throttling,
+//! timeouts, and what becomes of its calls when it breaks.
+
+mod context;
+mod handshake;
+mod opening;
+mod pipeline;
+
+pub(crate) use context::{Address, Context, Key, Names, Output, Peer, Unsent, explain, whom};
+pub(crate) use handshake::AgreedVersions;
+
+use crate::backoff::Backoff;
+use crate::call::{Call, Destination, Lane, Reply, Response};
+use crate::client::{Action, ConnectionId};
+use crate::error::{CallError, CallErrorKind};
+use crate::options::ClientOptions;
+use crate::time::{Now, Timer};
+use bytes::Bytes;
+use core::net::SocketAddr;
+use pipeline::{BadResponse, Patience, Pipeline};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tidewatch_protocol::api::BrokerApis;
+
+/// The longest that a broker's throttling is obeyed, a bound on what a wrong value can do.
+const MAX_THROTTLE_US: u64 = 600 * 1_000_000;
+
+/// Requests in flight on one connection. More would only wait in the broker.
+pub(crate) fn max_in_flight(lane: Lane) -> usize {
+    match lane {
+        // Java's max.in.flight.requests.per.connection.
+        Lane::Produce => 5,
+        Lane::General => 16,
+        // One per consumer that shares this client.
+        Lane::Fetch | Lane::Group => 8,
+    }
+}
+
+/// ```text
+///          a call            addresses            connected           versions agreed
+///  Idle ───────────▶ Resolving ──────▶ Connecting ─────────▶ Handshaking ──────▶ Ready
+///   ▲ ▲                 │                │  ▲ next address       │               │ │
+///   │ │ over, no call   │ failed         │  └────────────────────┤               │ │
+///   │ │                 ▼                ▼ none left             ▼               │ │
+///   │ └───────────── BackingOff ◀────────┴───────────────────────┴───────────────┘ │
+///   │                   │ over, a call waits: Resolving             broken in use  │
+///   └──────────────────────────────────────────────────────────────────────────────┘
+///                                                               unused, or closed unused
+/// ```
+#[derive(Debug)]
+enum State {
+    Idle,
+    BackingOff {
+        until_us: u64,
+    },
+    Resolving {
+        id: ConnectionId,
+        deadline_us: u64,
+    },
+    Connecting(Attempt),
+    Handshaking {
+        attempt: Attempt,
+        asked: u8,
+    },
+    Ready {
+        id: ConnectionId,
+        apis: BrokerApis,
+        used_us: u64,
+    },
+}
+
+/// One address being tried, and those that come after it.
+#[derive(Debug)]
+struct Attempt {
+    id: ConnectionId,
+    address: SocketAddr,
+    untried: VecDeque<SocketAddr>,
+    deadline_us: u64,
+}
+
+/// One broker's one lane.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    key: Key,
+    state: State,
+    queue: VecDeque<Call>,
+    pipeline: Pipeline,
+    throttled_until_us: u64,
+    backoff: Backoff,
+    last_failure: Option<Arc<str>>,
+}
+
+impl Connection {
+    /// Not opened yet.
+    pub(crate) fn new(key: Key, options: &ClientOptions) -> Self {
+        Self {
+            key,
+            state: State::Idle,
+            queue: VecDeque::new(),
+            pipeline: Pipeline::default(),
+            throttled_until_us: 0,
+            backoff: Backoff::new(
+                options.reconnect_backoff_ms,
+                options.reconnect_backoff_max_ms,
+            ),
+            last_failure: None,
+        }
+    }
+
+    /// Whether another call would have to wait for longer than opening takes.
+    pub(crate) fn is_busy(&self, now: Now) -> bool {
+        let full = self.load() >= max_in_flight(self.key.1);
+        full || self.is_throttled(now) || matches!(self.state, State::BackingOff { .. })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
+    pub(crate) fn is_backing_off(&self) -> bool {
+        matches!(self.state, State::BackingOff { .. })
+    }
+
+    /// Failures since a request was last answered.
+    pub(crate) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// Calls waiting and in flight.
+    pub(crate) fn load(&self) -> usize {
+        self.queue.len() + self.pipeline.len()
+    }
+
+    /// Neither open nor opening, and nothing waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle) && self.queue.is_empty()
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<Arc<str>> {
+        self.last_failure.clone()
+    }
+
+    /// Takes a call, and opens the connection for it if need be.
+    pub(crate) fn push(&mut self, call: Call, ctx: &mut Context<'_>) {
+        self.queue.push_back(call);
+        match self.state {
+            State::Idle => self.resolve(ctx),
+            State::BackingOff { until_us } if until_us <= ctx.now.monotonic_us => self.resolve(ctx),
+            _ => self.pump(ctx),
+        }
+    }
+
+    /// Gives up calls that waited too long for their turn, and goes on to what time has brought.
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        let now_us = ctx.now.monotonic_us;
+        self.expire_queue(ctx);
+        match &self.state {
+            State::BackingOff { until_us } if *until_us <= now_us => {
+                self.state = State::Idle;
+                if !self.queue.is_empty() {
+                    self.resolve(ctx);
+                }
+            }
+            State::Resolving { deadline_us, .. } if *deadline_us <= now_us => {
+                self.give_up_attempt("resolving the host name took too long".into(), ctx);
+            }
+            State::Connecting(attempt) | State::Handshaking { attempt, .. }
+                if attempt.deadline_us <= now_us =>
+            {
+                let limit_ms = ctx.options.connection_setup_timeout_ms;
+                let what = match self.state {
+                    State::Connecting(_) => "connecting",
+                    _ => "the handshake",
+                };
+                self.give_up_attempt(format!("{what} took longer than {limit_ms} ms"), ctx);
+            }
+            State::Ready { used_us, .. } => {
+                let idle_from = used_us.saturating_add(idle_limit_us(ctx.options));
+                if self.pipeline.deadline_us().is_some_and(|at| at <= now_us) {
+                    self.close("a request was not answered in time", ctx);
+                    self.fail("a request before it was not answered in time".into(), ctx);
+                } else if self.load() == 0 && idle_from <= now_us {
+                    self.close("unused for connections.max.idle.ms", ctx);
+                    self.state = State::Idle;
+                } else {
+                    self.pump(ctx);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The earliest moment at which something has to be done.
+    pub(crate) fn poll_timeout(&self, options: &ClientOptions) -> Option<(u64, Timer)> {
+        let give_up = self.queue.iter().map(|call| call.give_up_us).min();
+        let own = match &self.state {
+            State::Idle => None,
+            State::BackingOff { until_us } => Some((*until_us, Timer::Reconnect)),
+            State::Resolving { deadline_us, .. } => Some((*deadline_us, Timer::Connect)),
+            State::Connecting(attempt) | State::Handshaking { attempt, .. } => {
+                Some((attempt.deadline_us, Timer::Connect))
+            }
+            State::Ready { used_us, .. } => {
+                let overdue = self.pipeline.deadline_us().map(|at| (at, Timer::Request));
+                let throttled = self.throttled_until_us;
+                let throttle = (throttled > 0).then_some((throttled, Timer::Throttle));
+                let idle_us = used_us.saturating_add(idle_limit_us(options));
+                let idle = (self.load() == 0).then_some((idle_us, Timer::Idle));
+                overdue.into_iter().chain(throttle).chain(idle).min()
+            }
+        };
+        own.into_iter()
+            .chain(give_up.map(|at| (at, Timer::Route)))
+            .min()
+    }
+
+    /// A frame was written.
+    pub(crate) fn handle_written(&mut self, ctx: &mut Context<'_>) {
+        if let Some((id, version)) = self.pipeline.handle_written() {
+            let response = Response::ProduceUnacknowledged;
+            let broker = self.key.0;
+            let reply = Reply {
+                response,
+                version,
+                broker,
+            };
+            self.backoff.reset();
+            ctx.out.ended.push_back((id, Ok(reply)));
+            self.pump(ctx);
+        }
+    }
+
+    /// A frame came.
+    pub(crate) fn handle_frame(&mut self, frame: Bytes, ctx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Handshaking { .. } => self.handle_versions(frame, ctx),
+            State::Ready { used_us, .. } => {
+                *used_us = ctx.now.monotonic_us;
+                self.handle_response(frame, ctx);
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection, or the attempt at it, ended from the other side.
+    pub(crate) fn handle_closed(&mut self, why: String, ctx: &mut Context<'_>) {
+        let id = self.id();
+        if let Some(id) = id {
+            ctx.names.open.remove(&id);
+        }
+        match &self.state {
+            State::Handshaking { attempt, asked } => {
+                if ctx.peer.versions.handle_reset(*asked > 1) {
+                    let mut again = attempt.untried.clone();
+                    again.push_front(attempt.address);
+                    let id = ctx.names.fresh(self.key);
+                    self.connect(id, again, ctx);
+                    return;
+                }
+                self.attempt_failed(format!("closed during the handshake: {why}"), ctx);
+            }
+            State::Resolving { .. } | State::Connecting(_) => self.attempt_failed(why, ctx),
+            // A broker may close what nobody uses; the next call opens it again.
+            State::Ready { .. } if self.load() == 0 => self.state = State::Idle,
+            State::Ready { .. } => self.fail(why, ctx),
+            State::Idle | State::BackingOff { .. } => {}
+        }
+    }
+
+    /// The broker listens somewhere else now: what was open leads nowhere (line 43).
+    pub(crate) fn handle_moved(&mut self, ctx: &mut Context<'_>) {
+        let moved = format!("the broker moved to {}", ctx.peer.address);
+        self.close(&moved, ctx);
+        self.fail_in_flight(moved.into(), ctx);
+        self.backoff.reset();
+        self.state = State::Idle;
+        if !self.queue.is_empty() {
+            self.resolve(ctx);
+        }
+    }
+
+    fn id(&self) -> Option<ConnectionId> {
+        match &self.state {
+            State::Idle | State::BackingOff { .. } => None,
+            State::Resolving { id, .. } | State::Ready { id, .. } => Some(*id),
+            State::Connecting(attempt) | State::Handshaking { attempt, .. } => Some(attempt.id),
+        }
+    }
+
+    /// A throttle is the connection's: it ends with it.
+    fn is_throttled(&self, now: Now) -> bool {
+        self.is_ready() && now.monotonic_us < self.throttled_until_us
+    }
+
+    fn handle_response(&mut self, frame: Bytes, ctx: &mut Context<'_>) {
+        let broker = self.key.0;
+        let reply = |response, version| Reply {
+            response,
+            version,
+            broker,
+        };
+        match self.pipeline.handle_response(frame, reply) {
+            Ok((id, reply)) => {
+                self.backoff.reset();
+                self.throttle(reply.response.throttle_time_ms(), ctx.now);
+                ctx.out.ended.push_back((id, Ok(reply)));
+                self.pump(ctx);
+            }
+            Err(bad) => {
+                let why = bad.to_string();
+                self.close(&why, ctx);
+                if let BadResponse::Malformed {
+                    id: Some(id),
+                    source,
+                } = bad
+                {
+                    let address = ctx.peer.address.to_string();
+                    let error = CallError {
+                        kind: CallErrorKind::Decode { address, source },
+                        written: true,
+                        broker: Some(broker),
+                    };
+                    ctx.out.ended.push_back((id, Err(error)));
+                }
+                self.fail(why, ctx);
+            }
+        }
+    }
+
+    /// The broker mutes the connection for that long after answering (KIP-219), so what is already
+    /// in flight gets the time on top (line 42).
+    fn throttle(&mut self, throttle_time_ms: i32, now: Now) {
+        let by_us = u64::try_from(throttle_time_ms).unwrap_or(0) * 1000;
+        if by_us > 0 {
+            let by_us = by_us.min(MAX_THROTTLE_US);
+            let until_us = now.monotonic_us.saturating_add(by_us);
+            self.throttled_until_us = self.throttled_until_us.max(until_us);
+            self.pipeline.extend(by_us);
+        }
+    }
+
+    /// Writes what may be written.
+    fn pump(&mut self, ctx: &mut Context<'_>) {
+        if self.is_throttled(ctx.now) {
+            return;
+        }
+        self.throttled_until_us = 0;
+        let State::Ready { id, apis, used_us } = &mut self.state else {
+            return;
+        };
+        while self.pipeline.len() < max_in_flight(self.key.1) {
+            let Some(call) = self.queue.pop_front() else {
+                return;
+            };
+            let patience = Patience {
+                now_us: ctx.now.monotonic_us,
+                timeout_us: call.timeout_us,
+            };
+            let client_id = &ctx.options.client_id;
+            let version = apis.negotiate(call.body.api(), call.version_cap);
+            let frame = version.map_err(CallErrorKind::from).and_then(|version| {
+                let sent = self
+                    .pipeline
+                    .send(call.id, &call.body, version, client_id, patience);
+                sent.map_err(CallErrorKind::from)
+            });
+            match frame {
+                Ok(frame) => {
+                    *used_us = ctx.now.monotonic_us;
+                    ctx.out.actions.push_back(Action::Send(*id, frame));
+                }
+                Err(kind) => {
+                    let error = CallError {
+                        kind,
+                        written: false,
+                        broker: Some(self.key.0),
+                    };
+                    ctx.out.ended.push_back((call.id, Err(error)));
+                }
+            }
+        }
+    }
+
+    fn expire_queue(&mut self, ctx: &mut Context<'_>) {
+        let now_us = ctx.now.monotonic_us;
+        let why: Arc<str> = match &self.last_failure {
+            Some(failure) => failure.clone(),
+            None if self.is_throttled(ctx.now) => "the broker throttles this client".into(),
+            None if self.is_ready() => "earlier requests are not answered yet".into(),
+            None => "still connecting".into(),
+        };
+        let waiting = std::mem::take(&mut self.queue);
+        let (late, rest): (VecDeque<Call>, _) = waiting
+            .into_iter()
+            .partition(|call| call.give_up_us <= now_us);
+        self.queue = rest;
+        for call in late {
+            let kind = CallErrorKind::NoRoute {
+                whom: whom(self.key.0, ctx.peer),
+                why: explain(self.key.0, ctx.peer, ctx.options, &why),
+            };
+            let error = CallError {
+                kind,
+                written: false,
+                broker: Some(self.key.0),
+            };
+            ctx.out.ended.push_back((call.id, Err(error)));
+        }
+    }
+
+    /// Asks the shell to close what is open. The state is the caller's to set.
+    fn close(&mut self, why: &str, ctx: &mut Context<'_>) {
+        if let Some(id) = self.id() {
+            ctx.names.open.remove(&id);
+            ctx.out.actions.push_back(Action::Close {
+                connection: id,
+                why: why.to_owned(),
+            });
+        }
+    }
+
+    /// A connection in use broke.
+    fn fail(&mut self, why: String, ctx: &mut Context<'_>) {
+        self.fail_in_flight(why.as_str().into(), ctx);
+        self.back_off(&why, false, ctx);
+    }
+
+    fn fail_in_flight(&mut self, why: Arc<str>, ctx: &mut Context<'_>) {
+        let address = ctx.peer.address.to_string();
+        for (id, overdue) in self.pipeline.drain(ctx.now.monotonic_us) {
+            let kind = match overdue {
+                Some(timeout_us) => CallErrorKind::TimedOut {
+                    address: address.clone(),
+                    timeout_ms: timeout_us / 1000,
+                },
+                None => CallErrorKind::Disconnected {
+                    address: address.clone(),
+                    why: why.to_string(),
+                },
+            };
+            let error = CallError {
+                kind,
+                written: true,
+                broker: Some(self.key.0),
+            };
+            ctx.out.ended.push_back((id, Err(error)));
+        }
+    }
+
+    fn back_off(&mut self, why: &str, unreachable: bool, ctx: &mut Context<'_>) {
+        let wait_us = self.backoff.next_us(ctx.random);
+        let until_us = ctx.now.monotonic_us.saturating_add(wait_us);
+        self.state = State::BackingOff { until_us };
+        let why: Arc<str> = why.into();
+        self.last_failure = Some(why.clone());
+        ctx.out.lost.push(self.key.0);
+        let (stay, leave): (_, VecDeque<Call>) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition(|call| !unreachable && matches!(call.destination, Destination::Broker(_)));
+        self.queue = stay;
+        ctx.out.unsent.extend(leave.into_iter().map(|call| Unsent {
+            call,
+            from: self.key.0,
+            why: why.clone(),
+            unreachable,
+        }));
+    }
+}
+
+fn idle_limit_us(options: &ClientOptions) -> u64 {
+    options.connections_max_idle_ms.saturating_mul(1000)
+}

@@ -1,0 +1,176 @@
+//! From nothing to a connection that both sides agree on: resolving, each address in turn, the
+//! version handshake. SASL will be another stage of it.
+
+use super::handshake::Verdict;
+use super::pipeline::Pipeline;
+use super::{Attempt, Connection, Context, State};
+use crate::call::Lane;
+use crate::client::{Action, ConnectionId};
+use bytes::Bytes;
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+use tidewatch_protocol::frame::{MAX_FETCH_FRAME_BYTES, MAX_FRAME_BYTES};
+use tidewatch_protocol::message::{decode_api_versions, encode_request};
+use tidewatch_protocol::messages::ApiVersionsRequest;
+
+/// Addresses of one host that are tried in turn; more are not looked at.
+const MAX_ADDRESSES: usize = 16;
+/// ApiVersions requests in one handshake: two suffice for every broker there is.
+const MAX_QUESTIONS: u8 = 4;
+/// The first version of ApiVersions that says who asks (KIP-511).
+const NAMES_SOFTWARE: i16 = 3;
+
+impl Connection {
+    /// The addresses of the host.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        addresses: Result<Vec<SocketAddr>, String>,
+        ctx: &mut Context<'_>,
+    ) {
+        let State::Resolving { id, .. } = self.state else {
+            return;
+        };
+        let host = &ctx.peer.address.host;
+        let why = match addresses {
+            Ok(found) if !found.is_empty() => {
+                let untried = found.into_iter().take(MAX_ADDRESSES).collect();
+                return self.connect(id, untried, ctx);
+            }
+            Ok(_) => format!("the name {host} has no address"),
+            Err(why) => format!("cannot resolve {host}: {why}"),
+        };
+        ctx.names.open.remove(&id);
+        self.attempt_failed(why, ctx);
+    }
+
+    /// The connection is up: the handshake begins.
+    pub(crate) fn handle_connected(&mut self, ctx: &mut Context<'_>) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Connecting(mut attempt) => {
+                attempt.deadline_us = setup_deadline_us(ctx);
+                self.pipeline = Pipeline::default();
+                self.throttled_until_us = 0;
+                self.state = State::Handshaking { attempt, asked: 0 };
+                self.ask_versions(ctx);
+            }
+            other => self.state = other,
+        }
+    }
+
+    pub(super) fn resolve(&mut self, ctx: &mut Context<'_>) {
+        let id = ctx.names.fresh(self.key);
+        let deadline_us = setup_deadline_us(ctx);
+        self.state = State::Resolving { id, deadline_us };
+        ctx.out.actions.push_back(Action::Resolve {
+            connection: id,
+            host: ctx.peer.address.host.to_string(),
+            port: ctx.peer.address.port,
+        });
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        id: ConnectionId,
+        mut untried: VecDeque<SocketAddr>,
+        ctx: &mut Context<'_>,
+    ) {
+        let Some(address) = untried.pop_front() else {
+            return;
+        };
+        self.state = State::Connecting(Attempt {
+            id,
+            address,
+            untried,
+            deadline_us: setup_deadline_us(ctx),
+        });
+        let fetched = self.key.1 == Lane::Fetch;
+        ctx.out.actions.push_back(Action::Connect {
+            connection: id,
+            address,
+            max_frame_bytes: if fetched {
+                MAX_FETCH_FRAME_BYTES
+            } else {
+                MAX_FRAME_BYTES
+            },
+        });
+    }
+
+    pub(super) fn ask_versions(&mut self, ctx: &mut Context<'_>) {
+        let State::Handshaking { attempt, asked } = &mut self.state else {
+            return;
+        };
+        *asked += 1;
+        let id = attempt.id;
+        let mut request = ApiVersionsRequest::default();
+        let version = ctx.peer.versions.version();
+        if version >= NAMES_SOFTWARE {
+            request.client_software_name = "tidewatch".into();
+            request.client_software_version = env!("CARGO_PKG_VERSION").into();
+        }
+        let correlation_id = self.pipeline.fresh_correlation_id();
+        match encode_request(&request, version, correlation_id, &ctx.options.client_id) {
+            Ok(frame) => ctx.out.actions.push_back(Action::Send(id, frame)),
+            Err(error) => self.give_up_attempt(error.to_string(), ctx),
+        }
+    }
+
+    pub(super) fn handle_versions(&mut self, frame: Bytes, ctx: &mut Context<'_>) {
+        let State::Handshaking { attempt, asked } = &self.state else {
+            return;
+        };
+        let (id, asked) = (attempt.id, *asked);
+        let answer = match decode_api_versions(frame, ctx.peer.versions.version()) {
+            Ok((correlation_id, answer)) if correlation_id == i32::from(asked) - 1 => answer,
+            Ok((got, _)) => {
+                let why = format!("its ApiVersions response carries correlation id {got}");
+                return self.give_up_attempt(why, ctx);
+            }
+            Err(error) => {
+                let why = format!("its ApiVersions response cannot be read: {error}");
+                return self.give_up_attempt(why, ctx);
+            }
+        };
+        match ctx.peer.versions.handle_answer(&answer) {
+            Verdict::Agreed(apis) => {
+                ctx.peer.reached = true;
+                self.last_failure = None;
+                let used_us = ctx.now.monotonic_us;
+                self.state = State::Ready { id, apis, used_us };
+                self.throttle(answer.throttle_time_ms, ctx.now);
+                self.pump(ctx);
+            }
+            Verdict::AskAgain if asked < MAX_QUESTIONS => self.ask_versions(ctx),
+            Verdict::AskAgain => {
+                self.give_up_attempt("it refuses every version of ApiVersions".into(), ctx);
+            }
+            Verdict::Refused(code) => {
+                self.give_up_attempt(format!("it answered ApiVersions with {code}"), ctx);
+            }
+        }
+    }
+
+    pub(super) fn give_up_attempt(&mut self, why: String, ctx: &mut Context<'_>) {
+        self.close(&why, ctx);
+        self.attempt_failed(why, ctx);
+    }
+
+    /// This address failed: the next one, or back off when there is none (line 43).
+    pub(super) fn attempt_failed(&mut self, why: String, ctx: &mut Context<'_>) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Connecting(attempt) | State::Handshaking { attempt, .. } => {
+                if attempt.untried.is_empty() {
+                    self.back_off(&format!("{}: {why}", attempt.address), true, ctx);
+                } else {
+                    let id = ctx.names.fresh(self.key);
+                    self.connect(id, attempt.untried, ctx);
+                }
+            }
+            _ => self.back_off(&why, true, ctx),
+        }
+    }
+}
+
+fn setup_deadline_us(ctx: &Context<'_>) -> u64 {
+    let limit_us = ctx.options.connection_setup_timeout_ms.saturating_mul(1000);
+    ctx.now.monotonic_us.saturating_add(limit_us)
+}

@@ -1,0 +1,184 @@
+//! Errors by whose fault they are and whether trying again can help.
+
+use crate::call::BrokerId;
+use crate::options::OptionError;
+use tidewatch_protocol::api::NoCommonVersion;
+use tidewatch_protocol::error_code::ErrorCode;
+use tidewatch_protocol::guard::DecodeError;
+use tidewatch_protocol::message::EncodeError;
+
+/// Why one call to one broker came back without a response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
+pub struct CallError {
+    /// What happened.
+    pub kind: CallErrorKind,
+    /// Some of the request's bytes were handed to the socket: the broker may have acted on it.
+    pub written: bool,
+    /// The broker, once one was chosen.
+    pub broker: Option<BrokerId>,
+}
+
+/// What happened to a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallErrorKind {
+    /// No connection could be had in time; `why` is the last attempt's failure.
+    #[error("no connection to {whom}: {why}")]
+    NoRoute {
+        /// The broker or the bootstrap addresses.
+        whom: String,
+        /// The last failure.
+        why: String,
+    },
+    /// The connection broke while the call was on it.
+    #[error("the connection to {address} was lost: {why}")]
+    Disconnected {
+        /// The broker's address.
+        address: String,
+        /// End of file, reset, a malformed frame, …
+        why: String,
+    },
+    /// The response did not come in time; the connection was closed (line 39).
+    #[error("{address} did not answer within {timeout_ms} ms")]
+    TimedOut {
+        /// The broker's address.
+        address: String,
+        /// The limit.
+        timeout_ms: u64,
+    },
+    /// The broker is too old or too new for this request.
+    #[error(transparent)]
+    Version(#[from] NoCommonVersion),
+    /// The request cannot be written at the version agreed on.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The response made no sense; the connection was closed.
+    #[error("{address} sent a response that cannot be read: {source}")]
+    Decode {
+        /// The broker's address.
+        address: String,
+        /// What was wrong with it.
+        source: DecodeError,
+    },
+    /// The brokers say that there will be no coordinator: not authorised, an invalid group id, …
+    #[error("{whom} cannot be found: {code}")]
+    NoCoordinator {
+        /// Of which group or transactional id.
+        whom: String,
+        /// The brokers' reason.
+        code: ErrorCode,
+    },
+    /// The client was closed.
+    #[error("the client was closed")]
+    Closed,
+}
+
+impl CallErrorKind {
+    /// Whether the same call can succeed later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRoute { .. }
+                | Self::Disconnected { .. }
+                | Self::TimedOut { .. }
+                | Self::Decode { .. }
+        )
+    }
+}
+
+/// What a user of the client sees.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The client's use of itself: an option, an argument. Nothing was sent.
+    #[error("{0}")]
+    Usage(String),
+    /// A broker answered with an error code.
+    #[error("failed to {doing}: {code}{}", and_says(.message))]
+    Broker {
+        /// What was being done, to what: `fetch cpu-monitor/3 at 4711`.
+        doing: String,
+        /// The code.
+        code: ErrorCode,
+        /// The broker's own message where it sent one, or what to do about it.
+        message: Option<String>,
+    },
+    /// No answer could be had.
+    #[error("failed to {doing}: {source}")]
+    Call {
+        /// What was being done, to what.
+        doing: String,
+        /// Why not.
+        source: CallError,
+    },
+    /// It took longer than it was allowed to.
+    #[error("failed to {doing} within {limit_ms} ms: {why}")]
+    TimedOut {
+        /// What was being done, to what.
+        doing: String,
+        /// The limit and its option's default name are in `why`.
+        limit_ms: u64,
+        /// What it was waiting for.
+        why: String,
+    },
+    /// Record bytes that cannot be read.
+    #[error("failed to {doing}: {source}{}", how_to_skip(.skip_to))]
+    Records {
+        /// What was being done, to what.
+        doing: String,
+        /// What is wrong with them.
+        source: tidewatch_protocol::records::RecordsError,
+        /// Seek there to go on without them; `None` where the bytes do not tell.
+        skip_to: Option<i64>,
+    },
+    /// The thread that drives the client could not be started.
+    #[error("failed to start the client's thread: {why}")]
+    Thread {
+        /// The system's reason.
+        why: String,
+    },
+    /// The client was closed.
+    #[error("failed to {doing}: the client was closed")]
+    Closed {
+        /// What was being done.
+        doing: String,
+    },
+}
+
+impl From<OptionError> for Error {
+    fn from(error: OptionError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Error {
+    /// Whether it says that the topic to be created is there already.
+    pub fn is_topic_exists(&self) -> bool {
+        matches!(self, Self::Broker { code, .. } if *code == ErrorCode::TOPIC_ALREADY_EXISTS)
+    }
+
+    /// Whether doing the same again can help.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Usage(_) | Self::Thread { .. } | Self::Closed { .. } | Self::Records { .. } => {
+                false
+            }
+            Self::Broker { code, .. } => code.meaning().retriable,
+            Self::Call { source, .. } => source.kind.is_retriable(),
+            Self::TimedOut { .. } => true,
+        }
+    }
+}
+
+fn how_to_skip(skip_to: &Option<i64>) -> String {
+    match skip_to {
+        Some(offset) => format!("; seek to {offset} to go on without it"),
+        None => String::new(),
+    }
+}
+
+fn and_says(message: &Option<String>) -> String {
+    match message {
+        Some(message) => format!("; {message}"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,263 @@
+//! Where a consumer stands in a partition: the room's own fetch position, which runs ahead and is
+//! provisional, and the cursor, which moves as records are delivered.
+
+use crate::backoff::Backoff;
+use crate::call::BrokerId;
+use crate::time::Now;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where to begin to read a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the log's start.
+    Earliest,
+    /// At the log's end; at the last stable offset under `read_committed`.
+    Latest,
+    /// At the first record that is not older than this, milliseconds since the epoch; at the end
+    /// where there is none.
+    Timestamp(i64),
+    /// At this offset.
+    Offset(i64),
+    /// As `auto.offset.reset` says.
+    Reset,
+}
+
+/// What ListOffsets can be asked for (Kafka's `OffsetSpec`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The log's start.
+    Earliest,
+    /// The log's end; the last stable offset under `read_committed`.
+    Latest,
+    /// The first record that is not older than this, milliseconds since the epoch.
+    Timestamp(i64),
+}
+
+impl OffsetSpec {
+    /// As the wire has it.
+    pub(crate) fn timestamp(self) -> i64 {
+        match self {
+            Self::Latest => -1,
+            Self::Earliest => -2,
+            Self::Timestamp(ms) => ms,
+        }
+    }
+}
+
+/// Where a partition's reader stands. The room and the reader share it; the room alone begins a new
+/// epoch, and nothing that was fetched under an older one is delivered.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    standing: Mutex<Standing>,
+    paused: AtomicBool,
+    /// Pieces that were handed over and are not read to their end.
+    unread: AtomicUsize,
+}
+
+/// A moment of a [`Cursor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Grows with every seek, every assignment and its end.
+    pub(crate) epoch: u64,
+    /// The next offset to deliver; `None` while it is being looked up.
+    pub(crate) position: Option<i64>,
+    /// The epoch of the leader that appended the last record delivered, -1 where there is none.
+    pub(crate) leader_epoch: i32,
+}
+
+impl Cursor {
+    pub(crate) fn new(epoch: u64) -> Self {
+        Self {
+            standing: Mutex::new(Standing {
+                epoch,
+                position: None,
+                leader_epoch: -1,
+            }),
+            paused: AtomicBool::new(false),
+            unread: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins `epoch` at `position`: what is left of older epochs is never delivered.
+    pub(crate) fn restart(&self, epoch: u64, position: Option<i64>) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let leader_epoch = match position {
+            // Reading on from the same place, after a batch that could not be read.
+            Some(_) if position == standing.position => standing.leader_epoch,
+            _ => -1,
+        };
+        *standing = Standing {
+            epoch,
+            position,
+            leader_epoch,
+        };
+    }
+
+    /// Moves to `next_offset`, if `epoch` still holds.
+    #[inline]
+    pub(crate) fn advance(&self, epoch: u64, next_offset: i64, leader_epoch: i32) -> bool {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.epoch != epoch {
+            return false;
+        }
+        standing.position = Some(next_offset);
+        standing.leader_epoch = leader_epoch;
+        true
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    pub(crate) fn unread(&self) -> usize {
+        self.unread.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_unread(&self, pieces: usize) {
+        self.unread.store(pieces, Ordering::SeqCst);
+    }
+}
+
+/// What the room knows of a partition that it fetches.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) cursor: Arc<Cursor>,
+    /// The cursor's, as this room set it.
+    pub(crate) epoch: u64,
+    pub(crate) state: State,
+    /// The call that carries this partition; it is in one at a time.
+    pub(crate) in_flight: Option<u64>,
+    /// Not before then (monotonic microseconds).
+    pub(crate) retry_at_us: Option<u64>,
+    pub(crate) backoff: Backoff,
+    /// The leader, or that there was none, when the last call was refused: another one lifts the
+    /// backoff.
+    pub(crate) refused_by: Option<Option<(BrokerId, i32)>>,
+    /// The replica that the leader told us to fetch from (KIP-392).
+    pub(crate) follower: Option<Follower>,
+    /// Since when the topic or partition has been unknown to the brokers.
+    pub(crate) missing_since_us: Option<u64>,
+    /// Where the reader last met something that it could not read.
+    pub(crate) broken_at: Option<i64>,
+    /// Grows with every answer that held records: who waited longest comes first in a request.
+    pub(crate) served: u64,
+}
+
+/// Where a partition's fetching stands.
+///
+/// ```text
+///            offset found                 out of range           unread pieces read
+///  Seeking ────────────────▶ Fetching ────────────────▶ OutOfRange ─────────────▶ Seeking
+///     ▲                       │    ▲                                              or Parked
+///     └── seek, assign ───────┤    └── the reader has reported the batch ◀─┐
+///                             └── bytes that cannot be read ──▶ Unreadable ┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The offset to begin at is asked for.
+    Seeking(OffsetSpec),
+    /// Read up to here: provisional until the reader has checked the batches' CRC.
+    Fetching(i64),
+    /// The broker no longer has, or does not have yet, this offset.
+    OutOfRange(i64),
+    /// The reader will come upon something unreadable and report it.
+    Unreadable,
+    /// Nothing is done before a seek; the reader was told why.
+    Parked,
+}
+
+/// A lease on a replica that is not the leader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Follower {
+    pub(crate) broker: BrokerId,
+    /// Then the leader is asked again (monotonic microseconds).
+    pub(crate) until_us: u64,
+}
+
+impl Partition {
+    /// Of no epoch yet.
+    pub(crate) fn new(backoff: Backoff) -> Self {
+        Self {
+            cursor: Arc::new(Cursor::new(0)),
+            epoch: 0,
+            state: State::Parked,
+            in_flight: None,
+            retry_at_us: None,
+            backoff,
+            refused_by: None,
+            follower: None,
+            missing_since_us: None,
+            broken_at: None,
+            served: 0,
+        }
+    }
+
+    /// Begins `epoch`. A call that is under way stays so: its answer is dropped when it comes.
+    pub(crate) fn restart(&mut self, epoch: u64, state: State) {
+        self.epoch = epoch;
+        self.state = state;
+        self.retry_at_us = None;
+        self.missing_since_us = None;
+        self.broken_at = None;
+        self.handle_success();
+    }
+
+    /// Whether a call may carry it now.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.retry_at_us.is_none()
+    }
+
+    /// Something worked: forgets past failures.
+    pub(crate) fn handle_success(&mut self) {
+        self.backoff.reset();
+        self.refused_by = None;
+        self.missing_since_us = None;
+    }
+
+    /// Waits, longer with every failure in a row.
+    pub(crate) fn back_off(&mut self, now: Now, random: &mut fastrand::Rng) {
+        let wait_us = self.backoff.next_us(random);
+        self.retry_at_us = Some(now.monotonic_us.saturating_add(wait_us));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_an_older_epoch_moves_the_cursor() {
+        let cursor = Cursor::new(1);
+        cursor.restart(2, Some(10));
+        assert!(!cursor.advance(1, 99, 0));
+        assert!(cursor.advance(2, 11, 7));
+        assert_eq!(
+            cursor.standing(),
+            Standing {
+                epoch: 2,
+                position: Some(11),
+                leader_epoch: 7
+            }
+        );
+    }
+
+    #[test]
+    fn the_leader_epoch_is_kept_when_reading_on_and_forgotten_when_seeking() {
+        let cursor = Cursor::new(1);
+        cursor.advance(1, 11, 7);
+        cursor.restart(2, Some(11));
+        assert_eq!(cursor.standing().leader_epoch, 7);
+        cursor.restart(3, Some(5));
+        assert_eq!(cursor.standing().leader_epoch, -1);
+    }
+}

@@ -1,0 +1,347 @@
+//! Every option by Kafka's name, with Java's default unless a reason stands beside it.
+//!
+//! One table, [`describe`], drives the parser, its errors and the documentation.
+
+mod table;
+
+use std::collections::BTreeSet;
+use table::{Row, TABLE, Value};
+
+/// All options, as they stand before a client, a producer or a consumer is made with them.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections and metadata.
+    pub client: ClientOptions,
+    /// What producers start from.
+    pub producer: ProducerOptions,
+    /// What consumers start from.
+    pub consumer: ConsumerOptions,
+    /// Names that were set, as against defaults.
+    explicit: BTreeSet<&'static str>,
+}
+
+/// An option that cannot be set so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No such option.
+    #[error("unknown option {name}{}", nearest.map(|n| format!(": did you mean {n}?")).unwrap_or_default())]
+    Unknown {
+        /// As it was written.
+        name: String,
+        /// The known name that comes closest, if one comes close.
+        nearest: Option<&'static str>,
+    },
+    /// A value that is not one of its values.
+    #[error("{name} must be {accepts}, not {value:?}")]
+    Value {
+        /// The option.
+        name: &'static str,
+        /// As it was written.
+        value: String,
+        /// What it can be.
+        accepts: String,
+    },
+    /// Values that cannot stand together, or one that is missing.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// One option, for documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// The default, as it would be written; empty for none.
+    pub default: &'static str,
+    /// What it can be.
+    pub accepts: String,
+    /// What it is for.
+    pub says: &'static str,
+}
+
+/// Every option there is, in the table's order.
+pub fn describe() -> impl Iterator<Item = Description> {
+    TABLE.iter().map(|row| Description {
+        name: row.name,
+        default: row.default,
+        accepts: row.accepts.to_string(),
+        says: row.says,
+    })
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let mut options = Self::blank();
+        for row in TABLE.iter().filter(|row| !row.default.is_empty()) {
+            // A test holds every default to its own row's range.
+            let _ = options.apply(row, row.default);
+        }
+        options
+    }
+}
+
+impl Options {
+    /// Sets an option by its name.
+    ///
+    /// # Errors
+    /// An unknown name, with the nearest known one; a value out of its range, with the range.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
+        let row = TABLE.iter().find(|row| row.name == name);
+        let row = row.ok_or_else(|| OptionError::Unknown {
+            name: name.to_owned(),
+            nearest: nearest(name),
+        })?;
+        self.apply(row, value)?;
+        self.explicit.insert(row.name);
+        Ok(())
+    }
+
+    /// The options as a whole: what is missing, what contradicts, what follows from what was set.
+    ///
+    /// # Errors
+    /// The first contradiction, naming both options.
+    pub fn validated(mut self) -> Result<Self, OptionError> {
+        let conflict = |why: &str| Err(OptionError::Conflict(why.to_owned()));
+        if self.client.bootstrap_servers.is_empty() {
+            return conflict("bootstrap.servers is missing: give at least one host:port");
+        }
+        let producer = &mut self.producer;
+        let unfit = match (producer.acks, producer.max_in_flight) {
+            (-1, ..=5) => None,
+            (-1, _) => Some("max.in.flight.requests.per.connection at most 5"),
+            _ => Some("acks=all"),
+        };
+        match unfit {
+            Some(need) if self.explicit.contains("enable.idempotence") && producer.idempotence => {
+                return conflict(&format!("enable.idempotence=true needs {need}"));
+            }
+            // As Java: idempotence is the default, and yields to what was asked for.
+            Some(_) => producer.idempotence = false,
+            None => {}
+        }
+        let needed = producer
+            .linger_ms
+            .saturating_add(producer.request_timeout_ms);
+        if producer.delivery_timeout_ms < needed {
+            if self.explicit.contains("delivery.timeout.ms") {
+                return conflict(
+                    "delivery.timeout.ms must be at least linger.ms + request.timeout.ms",
+                );
+            }
+            producer.delivery_timeout_ms = needed;
+        }
+        Ok(self)
+    }
+
+    fn apply(&mut self, row: &'static Row, text: &str) -> Result<(), OptionError> {
+        let number = row.accepts.parse(text).ok_or_else(|| OptionError::Value {
+            name: row.name,
+            value: text.to_owned(),
+            accepts: row.accepts.to_string(),
+        })?;
+        (row.set)(
+            self,
+            Value {
+                text: text.trim(),
+                number,
+            },
+        );
+        Ok(())
+    }
+
+    /// Zeros, before the defaults of the table.
+    fn blank() -> Self {
+        Self {
+            client: ClientOptions {
+                bootstrap_servers: Vec::new(),
+                client_id: String::new(),
+                request_timeout_ms: 0,
+                connection_setup_timeout_ms: 0,
+                connections_max_idle_ms: 0,
+                reconnect_backoff_ms: 0,
+                reconnect_backoff_max_ms: 0,
+                retry_backoff_ms: 0,
+                retry_backoff_max_ms: 0,
+                metadata_max_age_ms: 0,
+                default_api_timeout_ms: 0,
+            },
+            producer: ProducerOptions {
+                acks: -1,
+                idempotence: true,
+                batch_size: 0,
+                linger_ms: 0,
+                compression: tidewatch_protocol::compression::Compression::None,
+                buffer_memory: 0,
+                max_block_ms: 0,
+                delivery_timeout_ms: 0,
+                request_timeout_ms: 0,
+                max_request_size: 0,
+                max_in_flight: 0,
+                retry_backoff_ms: (0, 0),
+            },
+            consumer: ConsumerOptions {
+                group_id: None,
+                offset_reset: OffsetReset::Latest,
+                read_committed: false,
+                fetch_min_bytes: 0,
+                fetch_max_wait_ms: 0,
+                fetch_max_bytes: 0,
+                max_partition_fetch_bytes: 0,
+                check_crcs: true,
+                max_buffered_bytes: 0,
+                rack: String::new(),
+                retry_backoff_ms: (0, 0),
+                request_timeout_ms: 0,
+                default_api_timeout_ms: 0,
+            },
+            explicit: BTreeSet::new(),
+        }
+    }
+}
+
+/// Splits `host:port` or `[IPv6]:port`.
+pub(crate) fn parse_host_port(server: &str) -> Option<(&str, u16)> {
+    let (host, port) = server.trim().rsplit_once(':')?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(inner) => inner,
+        // A bare IPv6 address would leave it open where the port begins.
+        None if host.contains([':', '[', ']', '/']) => return None,
+        None => host,
+    };
+    let port: u16 = port.parse().ok()?;
+    (!host.is_empty() && port > 0 && !host.contains(char::is_whitespace)).then_some((host, port))
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    const CLOSE_ENOUGH: f64 = 0.8;
+    let name = name.to_ascii_lowercase().replace(['_', '-'], ".");
+    let scored = TABLE
+        .iter()
+        .map(|row| (strsim::jaro_winkler(&name, row.name), row.name));
+    let close = scored.filter(|(score, _)| *score >= CLOSE_ENOUGH);
+    close
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// Options of the client itself: connections and metadata.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// `bootstrap.servers`: host:port each.
+    pub bootstrap_servers: Vec<String>,
+    /// `client.id`.
+    pub client_id: String,
+    /// `request.timeout.ms`.
+    pub request_timeout_ms: u64,
+    /// `socket.connection.setup.timeout.ms`.
+    pub connection_setup_timeout_ms: u64,
+    /// `connections.max.idle.ms`.
+    pub connections_max_idle_ms: u64,
+    /// `reconnect.backoff.ms`.
+    pub reconnect_backoff_ms: u64,
+    /// `reconnect.backoff.max.ms`.
+    pub reconnect_backoff_max_ms: u64,
+    /// `retry.backoff.ms`.
+    pub retry_backoff_ms: u64,
+    /// `retry.backoff.max.ms`.
+    pub retry_backoff_max_ms: u64,
+    /// `metadata.max.age.ms`.
+    pub metadata_max_age_ms: u64,
+    /// `default.api.timeout.ms`: how long a user's request (offsets, topics, commits) may take.
+    pub default_api_timeout_ms: u64,
+}
+
+/// Options of a producer.
+#[derive(Debug, Clone)]
+pub struct ProducerOptions {
+    /// `acks`: -1 (all), 0 or 1.
+    pub acks: i16,
+    /// `enable.idempotence`.
+    pub idempotence: bool,
+    /// `batch.size`, uncompressed bytes.
+    pub batch_size: usize,
+    /// `linger.ms`.
+    pub linger_ms: u64,
+    /// `compression.type`.
+    pub compression: tidewatch_protocol::compression::Compression,
+    /// `buffer.memory`.
+    pub buffer_memory: usize,
+    /// `max.block.ms`.
+    pub max_block_ms: u64,
+    /// `delivery.timeout.ms`.
+    pub delivery_timeout_ms: u64,
+    /// `request.timeout.ms`, as a producer's requests carry it.
+    pub request_timeout_ms: u64,
+    /// `max.request.size`.
+    pub max_request_size: usize,
+    /// `max.in.flight.requests.per.connection`; here per partition, at most 5 when idempotent.
+    pub max_in_flight: usize,
+    /// `retry.backoff.ms` and `retry.backoff.max.ms`.
+    pub retry_backoff_ms: (u64, u64),
+}
+
+/// Options of a consumer.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// `group.id`; needed to commit.
+    pub group_id: Option<String>,
+    /// `auto.offset.reset`.
+    pub offset_reset: OffsetReset,
+    /// `isolation.level` read_committed.
+    pub read_committed: bool,
+    /// `fetch.min.bytes`.
+    pub fetch_min_bytes: i32,
+    /// `fetch.max.wait.ms`.
+    pub fetch_max_wait_ms: u64,
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: i32,
+    /// `max.partition.fetch.bytes`.
+    pub max_partition_fetch_bytes: i32,
+    /// `check.crcs`.
+    pub check_crcs: bool,
+    /// Bytes of fetched frames that may wait to be read; the next fetches wait beyond it.
+    pub max_buffered_bytes: usize,
+    /// `client.rack`.
+    pub rack: String,
+    /// `retry.backoff.ms` and `retry.backoff.max.ms`.
+    pub retry_backoff_ms: (u64, u64),
+    /// `request.timeout.ms`.
+    pub request_timeout_ms: u64,
+    /// `default.api.timeout.ms`.
+    pub default_api_timeout_ms: u64,
+}
+
+/// What to do when there is no valid position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// The log's start.
+    Earliest,
+    /// The log's end.
+    Latest,
+    /// An error.
+    None,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Options::default().client
+    }
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Options::default().producer
+    }
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Options::default().consumer
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! Topics that come, grow, move and are made anew.
+
+use super::*;
+use crate::producer::accumulator::Refused;
+
+#[test]
+fn line_11_a_topic_made_anew_gets_new_sequences() {
+    let mut scene = Scene::new(1, options());
+    scene.send(0, "a");
+    let old = scene.one();
+    scene.topic_id = Uuid::from_u128(2);
+    scene.publish();
+    scene.send(0, "b");
+    assert!(
+        scene.produces().is_empty(),
+        "the old topic's batch is still in flight"
+    );
+    scene.refuse(&old, ErrorCode::UNKNOWN_TOPIC_ID);
+    scene.pass(SECOND_US);
+    let again = scene.one();
+    assert_eq!(
+        (again.stamp(), again.values()),
+        ((7, 1, 0), vec!["a".to_owned()])
+    );
+    scene.acknowledge(&again, 0);
+    assert_eq!(scene.one().stamp(), (7, 1, 1));
+}
+
+#[test]
+fn line_11_new_partitions_are_used_and_queued_records_keep_theirs() {
+    let mut scene = Scene::new(1, options());
+    scene.busy.insert(1);
+    scene.send(0, "queued");
+    scene.leaders = vec![Some((1, 0)), Some((1, 0))];
+    scene.publish();
+    scene.send(1, "new");
+    scene.busy.clear();
+    let both = scene.one();
+    let partitions: Vec<i32> = both
+        .batches
+        .iter()
+        .map(|(partition, _, _)| *partition)
+        .collect();
+    assert_eq!(
+        (partitions, both.values()),
+        (vec![0, 1], vec!["queued".to_owned(), "new".to_owned()])
+    );
+}
+
+#[test]
+fn line_12_null_and_empty_and_backward_timestamps_reach_the_wire() {
+    let mut scene = Scene::new(
+        1,
+        ProducerOptions {
+            linger_ms: 5,
+            ..options()
+        },
+    );
+    let null = RecordRef {
+        key: None,
+        value: None,
+        timestamp_ms: Some(2000),
+        ..record(0, "")
+    };
+    let empty = RecordRef {
+        key: Some(b""),
+        value: Some(b""),
+        timestamp_ms: Some(1000),
+        ..record(0, "")
+    };
+    for record in [null, empty] {
+        let _ = scene.accumulator.append(scene.now, record).unwrap();
+    }
+    scene.pass(5_000);
+    let call = scene.one();
+    let read: Vec<_> = call.batches[0].2.clone().map(Result::unwrap).collect();
+    assert_eq!(
+        (
+            read[0].key.clone(),
+            read[0].value.clone(),
+            read[0].timestamp_ms
+        ),
+        (None, None, 2000)
+    );
+    assert_eq!(read[1].key.as_deref(), Some(&b""[..]));
+    assert_eq!(
+        (read[1].value.as_deref(), read[1].timestamp_ms),
+        (Some(&b""[..]), 1000)
+    );
+}
+
+#[test]
+fn line_13_keyless_records_go_to_partitions_that_have_a_leader() {
+    let mut scene = Scene::new(3, options());
+    scene.leaders = vec![None, Some((1, 1)), None];
+    scene.publish();
+    for _ in 0..10 {
+        let keyless = RecordRef {
+            partition: None,
+            ..record(0, "x")
+        };
+        let appended = scene.accumulator.append(scene.now, keyless).unwrap();
+        assert_eq!(appended.delivery.partition(), 1);
+    }
+}
+
+#[test]
+fn line_37_without_a_topic_id_the_request_names_the_topic() {
+    let mut scene = Scene::new(1, options());
+    scene.send(0, "a");
+    let by_id = scene.one();
+    assert_eq!(by_id.cap, None);
+    scene.acknowledge(&by_id, 1);
+
+    let mut old = Scene::without_metadata(options());
+    old.topic_id = Uuid::nil();
+    old.leaders = vec![Some((1, 0))];
+    assert_eq!(
+        old.accumulator.append(old.now, record(0, "a")).unwrap_err(),
+        Refused::UnknownTopic
+    );
+    let _ = old.facts();
+    old.publish();
+    old.send(0, "a");
+    let asked = old.poll().remove(0);
+    old.give_identity(asked.id, 7, 0);
+    assert_eq!(old.one().cap, Some(12));
+}
+
+#[test]
+fn line_48_a_topic_that_a_broker_does_not_know_yet_is_tried_until_the_delivery_timeout() {
+    let mut scene = Scene::new(1, options());
+    let sent = scene.append(0, "a");
+    let mut tries = 0;
+    while result(&sent).is_none() {
+        for call in scene.produces() {
+            tries += 1;
+            scene.refuse(&call, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        assert!(scene.now.monotonic_us < 200 * SECOND_US);
+        scene.pass(SECOND_US);
+    }
+    assert!(tries > 100, "{tries}");
+    assert!(
+        failure(&sent)
+            .to_string()
+            .contains("UNKNOWN_TOPIC_OR_PARTITION")
+    );
+    assert!(
+        scene
+            .facts()
+            .iter()
+            .any(|fact| matches!(fact, Fact::MetadataStale))
+    );
+}
+
+#[test]
+fn a_hint_about_the_leader_is_passed_on() {
+    use tidewatch_protocol::messages::BrokerId as NodeId;
+    use tidewatch_protocol::messages::produce_response::LeaderIdAndEpoch;
+    let mut scene = Scene::new(1, options());
+    scene.send(0, "a");
+    let call = scene.one();
+    let leader = LeaderIdAndEpoch::default()
+        .with_leader_id(NodeId(2))
+        .with_leader_epoch(5);
+    scene.answer(&call, |_| {
+        refused(ErrorCode::NOT_LEADER_OR_FOLLOWER).with_current_leader(leader.clone())
+    });
+    let facts = scene.facts();
+    assert!(
+        matches!(
+            &facts[..],
+            [Fact::LeaderHint {
+                leader: BrokerId(2),
+                epoch: 5,
+                address: None,
+                ..
+            }]
+        ),
+        "{facts:?}"
+    );
+    // The metadata room took it up: no backoff is waited for.
+    scene.leaders = vec![Some((2, 5))];
+    scene.publish();
+    assert_eq!(scene.one().to, 2);
+}
+
+#[test]
+fn a_topic_that_is_not_ours_to_write_is_refused_at_once() {
+    let mut scene = Scene::new(1, options());
+    let error = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    let topic = Topic {
+        id: Uuid::nil(),
+        error,
+        partitions: Vec::new(),
+    };
+    let cluster = Cluster {
+        topics: [(Arc::from(TOPIC), topic)].into(),
+        ..Cluster::default()
+    };
+    scene
+        .room
+        .handle_fact(scene.now, &Fact::ClusterChanged(Arc::new(cluster)));
+    let refused = scene
+        .accumulator
+        .append(scene.now, record(0, "a"))
+        .unwrap_err();
+    assert_eq!(refused, Refused::Topic(error));
+    scene.publish();
+    assert!(
+        scene.accumulator.append(scene.now, record(0, "a")).is_ok(),
+        "granted since"
+    );
+}
+
+#[test]
+fn a_partition_that_is_not_there_is_refused() {
+    let scene = Scene::new(2, options());
+    let refused = scene
+        .accumulator
+        .append(scene.now, record(2, "a"))
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        Refused::NoPartition {
+            partition: 2,
+            count: 2
+        }
+    );
+}
+
+#[test]
+fn one_request_carries_every_ready_partition_of_a_leader() {
+    let mut scene = Scene::new(4, options());
+    scene.leaders[3] = Some((2, 0));
+    scene.publish();
+    for partition in 0..4 {
+        scene.send(partition, "x");
+    }
+    let calls = scene.produces();
+    let by_leader: Vec<_> = calls
+        .iter()
+        .map(|call| (call.to, call.batches.len()))
+        .collect();
+    assert_eq!(by_leader, [(1, 3), (2, 1)]);
+}
+
+#[test]
+fn open_batches_linger_while_full_ones_go() {
+    let given = ProducerOptions {
+        linger_ms: 50,
+        batch_size: 200,
+        ..options()
+    };
+    let mut scene = Scene::new_lingering(2, given);
+    scene.send(1, "lingers");
+    let full = "x".repeat(200);
+    scene.send(0, &full);
+    assert_eq!(scene.one().values(), [full]);
+    scene.pass(50_000);
+    assert_eq!(scene.one().values(), ["lingers"]);
+}
+
+#[test]
+fn line_13_keyless_records_stick_until_a_batch_is_full() {
+    let mut scene = Scene::new_lingering(
+        8,
+        ProducerOptions {
+            linger_ms: 5,
+            batch_size: 1000,
+            ..options()
+        },
+    );
+    let mut partitions = Vec::new();
+    for _ in 0..1000 {
+        let keyless = RecordRef {
+            partition: None,
+            ..record(
+                0,
+                "some hundred bytes are about what a sample and its headers take on their way to a broker",
+            )
+        };
+        let appended = scene.accumulator.append(scene.now, keyless).unwrap();
+        partitions.push(appended.delivery.partition());
+        // Lingering drains batches half full; that is no reason to move on.
+        scene.pass(2_000);
+        for call in scene.produces() {
+            scene.acknowledge(&call, 0);
+        }
+    }
+    let runs: Vec<usize> = partitions
+        .chunk_by(|a, b| a == b)
+        .map(<[i32]>::len)
+        .collect();
+    let inner = &runs[1..runs.len() - 1];
+    assert!(inner.iter().all(|run| *run >= 7), "{runs:?}");
+    assert!(runs.len() > 50, "{runs:?}");
+    let used: BTreeSet<i32> = partitions.into_iter().collect();
+    assert_eq!(used.len(), 8);
+}
