@@ -1,0 +1,180 @@
+//! The client: what producers, consumers and topic administration are reached through.
+
+use crate::clock::Clock;
+use crate::driver::Driver;
+use crate::handle::Handle;
+use crate::producer::Producer;
+use crate::transport::{Tcp, Transport};
+use crate::wake::WakeFlag;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tidewatch_client_core::admin::{self, NewTopic};
+use tidewatch_client_core::call::Outcome;
+use tidewatch_client_core::client::Command;
+use tidewatch_client_core::error::Error;
+use tidewatch_client_core::metadata::Cluster;
+use tidewatch_client_core::options::Options;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// The name of the thread that [`Client::spawn`] starts.
+const THREAD_NAME: &str = "tidewatch-client";
+
+/// What each topic of a request came to, in its order.
+pub type TopicResults = Vec<(Arc<str>, Result<(), Error>)>;
+
+/// A Kafka client; cheap to clone. Producers and consumers made by it share its connections.
+///
+/// All its futures are cancellation-safe: dropping one leaves the client whole, though what it
+/// asked for may still happen. When the last handle (client, producer, consumer) is dropped, the
+/// driver, its thread and its sockets end, and records that were not delivered are lost:
+/// flush them first.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) handle: Handle,
+}
+
+impl Client {
+    /// A client whose driver runs on a thread of its own, so that a blocked runtime of the caller
+    /// does not hold it up. Connections are opened as they are needed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for options that do not fit together, [`Error::Thread`] where there is no
+    /// thread to be had.
+    pub fn spawn(options: Options) -> Result<Self, Error> {
+        let (client, _) = Self::spawn_thread(options)?;
+        Ok(client)
+    }
+
+    /// A client and its driver, which the caller polls: for programs that want no other thread.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for options that do not fit together.
+    pub fn build(options: Options) -> Result<(Self, Driver), Error> {
+        Self::build_over(Tcp, options)
+    }
+
+    pub(crate) fn build_over(
+        transport: impl Transport,
+        options: Options,
+    ) -> Result<(Self, Driver), Error> {
+        let options = options.validated()?;
+        let (messages, inbound) = mpsc::unbounded_channel();
+        let wake = Arc::new(WakeFlag::default());
+        let clock = Clock::start();
+        let waker = WakeFlag::waker(&wake);
+        let driver = Driver::new(transport, options.client.clone(), clock, wake, inbound);
+        let handle = Handle::new(messages, waker, clock, options);
+        Ok((Self { handle }, driver))
+    }
+
+    pub(crate) fn spawn_thread(options: Options) -> Result<(Self, JoinHandle<()>), Error> {
+        let failed = |error: std::io::Error| Error::Thread {
+            why: error.to_string(),
+        };
+        let (client, driver) = Self::build(options)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let runtime = Background(Some(runtime));
+        let run = move || runtime.block_on(driver);
+        let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
+        let thread = thread.spawn(run).map_err(failed)?;
+        Ok((client, thread))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_requests(&self) -> usize {
+        self.handle.free_requests()
+    }
+
+    /// The cluster, once it is known with these topics in it. A topic that the brokers do not know
+    /// is asked for until `default.api.timeout.ms` has passed, because it may just have been
+    /// created, and then stands in the cluster with its error. No topics: as soon as the brokers
+    /// are known.
+    ///
+    /// # Errors
+    /// No broker could be reached in that time.
+    pub async fn cluster(&self, topics: &[&str]) -> Result<Arc<Cluster>, Error> {
+        let limit_ms = self.handle.options().client.default_api_timeout_ms;
+        let limit_us = limit_ms.saturating_mul(1000);
+        let command = Command::Cluster {
+            topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
+            deadline_us: self.handle.now().monotonic_us.saturating_add(limit_us),
+        };
+        let doing = "learn about the cluster";
+        match self.handle.request(doing, command).await? {
+            Outcome::Cluster(cluster) => Ok(cluster),
+            other => Err(unexpected(doing, &other)),
+        }
+    }
+
+    /// Creates topics, and says for each what came of it, in the order asked for.
+    ///
+    /// # Errors
+    /// The request as a whole failed: no broker could be reached in time.
+    pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<TopicResults, Error> {
+        let command = admin::Command::CreateTopics {
+            topics,
+            validate_only: false,
+        };
+        self.administer("create topics", command).await
+    }
+
+    /// Deletes topics, and says for each what came of it, in the order asked for.
+    ///
+    /// # Errors
+    /// The request as a whole failed: no broker could be reached in time.
+    pub async fn delete_topics(&self, topics: &[&str]) -> Result<TopicResults, Error> {
+        let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
+        let command = admin::Command::DeleteTopics { topics };
+        self.administer("delete topics", command).await
+    }
+
+    /// A producer with the client's options.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn producer(&self) -> Result<Producer, Error> {
+        Producer::open(self.handle.clone(), self.handle.options().producer.clone()).await
+    }
+
+    async fn administer(
+        &self,
+        doing: &str,
+        command: admin::Command,
+    ) -> Result<TopicResults, Error> {
+        match self.handle.request(doing, Command::Admin(command)).await? {
+            Outcome::Topics(results) => Ok(results),
+            other => Err(unexpected(doing, &other)),
+        }
+    }
+}
+
+/// A runtime that waits for nothing when it is dropped, such as a name server that takes its time.
+/// Unlike a bare one it may be dropped by async code, where the thread for it could not be started.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn block_on(&self, driver: Driver) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(driver);
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The core ends every request with the outcome of its kind; if it ever did not, that is told.
+fn unexpected(doing: &str, outcome: &Outcome) -> Error {
+    Error::Usage(format!(
+        "failed to {doing}: it ended as another request does: {outcome:?}"
+    ))
+}
