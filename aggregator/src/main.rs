@@ -1,0 +1,24 @@
+//! tidewatch-aggregator: each host's mean utilisation over windows of event time.
+
+mod job;
+mod options;
+mod output;
+mod raw;
+mod table;
+mod task;
+
+use options::{Plan, Query};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the last batch may take to become durable after SIGINT or SIGTERM.
+const GRACE: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    tidewatch_command::main(Plan::new, |plan: Plan| {
+        tidewatch_command::block_on(GRACE, async |stop| match plan.query {
+            Query::Raw => raw::run(plan, stop).await,
+            Query::Windows | Query::Running => job::run(plan, stop).await,
+        })
+    })
+}
