@@ -1,0 +1,13 @@
+//! The broker by its wire: frames and time in, frames out, one file per subject.
+
+mod api_versions;
+mod faults;
+mod fetch;
+mod groups;
+mod hostile;
+mod nodes;
+mod offsets;
+mod produce;
+mod script;
+mod topics;
+mod versions;
