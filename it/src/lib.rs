@@ -1,0 +1,10 @@
+//! Tidewatch's integration tests: launchers for real brokers and for our own binaries, simulation
+//! and benches. Nothing here is part of the product.
+
+pub mod kafka;
+pub mod lines;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod simulation;
+pub mod wire;

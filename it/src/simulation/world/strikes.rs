@@ -1,0 +1,161 @@
+//! What goes wrong in a run: when, and how it is done to the network and the cluster.
+
+use super::{Plan, TOPIC, World, broker_now};
+use crate::simulation::faults::Kind;
+use tidewatch_broker::{Effect, Match, NodeId, Times};
+use tidewatch_protocol::error_code::ErrorCode;
+use tidewatch_protocol::messages::ApiKey;
+
+impl World {
+    pub(super) fn strike_due(&mut self) {
+        while self
+            .schedule
+            .last()
+            .is_some_and(|(at, _)| *at <= self.now.monotonic_us)
+        {
+            let Some((_, kind)) = self.schedule.pop() else {
+                return;
+            };
+            self.strike(kind);
+        }
+    }
+
+    fn strike(&mut self, kind: Kind) {
+        self.note(|| format!("fault {kind:?}"));
+        let api = if self.random.u8(0..3) == 0 {
+            ApiKey::Fetch
+        } else {
+            ApiKey::Produce
+        };
+        match kind {
+            Kind::LostFrames | Kind::LateFrames => {
+                let links: Vec<_> = self
+                    .network
+                    .connected()
+                    .into_iter()
+                    .filter(|l| !self.network.is_black_hole(*l))
+                    .collect();
+                let Some(link) = self.random.choice(links) else {
+                    // Nobody is connected at this moment: try again a little later.
+                    self.reschedule(kind);
+                    return;
+                };
+                if kind == Kind::LostFrames {
+                    self.network.black_hole(link);
+                } else {
+                    self.slow_links
+                        .push((self.now.monotonic_us + 500_000, link));
+                }
+                self.counts.add(kind);
+            }
+            Kind::CutBefore => self.inject(kind, api, Effect::CutBefore),
+            Kind::CutAfter => self.inject(kind, api, Effect::CutAfter),
+            Kind::Error => {
+                let code = self.retriable_error(api);
+                self.inject(kind, api, Effect::Error(code));
+            }
+            // What a broker says when it has appended and its replicas have not.
+            Kind::ErrorAfter => {
+                let code = if self.random.bool() {
+                    ErrorCode::REQUEST_TIMED_OUT
+                } else {
+                    ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                };
+                self.inject(kind, ApiKey::Produce, Effect::ErrorAfter(code));
+            }
+            Kind::Throttle => {
+                let throttle_ms = self.random.i32(1..300);
+                self.inject(kind, api, Effect::Throttle(throttle_ms));
+            }
+            Kind::LeaderMove => self.move_a_leader(),
+            Kind::Restart => self.stop_a_node(),
+        }
+    }
+
+    fn reschedule(&mut self, kind: Kind) {
+        self.schedule.push((self.now.monotonic_us + 20_000, kind));
+        self.schedule.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    }
+
+    fn inject(&mut self, kind: Kind, api: ApiKey, effect: Effect) {
+        let id = self.cluster.inject(Match::api(api), effect, Times::Next(1));
+        self.injected.push((id, kind));
+    }
+
+    fn retriable_error(&mut self, api: ApiKey) -> ErrorCode {
+        let codes = if api == ApiKey::Produce {
+            [
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                ErrorCode::NOT_ENOUGH_REPLICAS,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                ErrorCode::KAFKA_STORAGE_ERROR,
+            ]
+        } else {
+            [
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                ErrorCode::REPLICA_NOT_AVAILABLE,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                ErrorCode::KAFKA_STORAGE_ERROR,
+            ]
+        };
+        codes[self.random.usize(0..codes.len())]
+    }
+
+    fn move_a_leader(&mut self) {
+        let partition = self.random.i32(0..i32::from(self.plan.partitions));
+        let node = NodeId(self.random.i32(1..=i32::from(self.plan.nodes)));
+        match self
+            .cluster
+            .move_leader(broker_now(self.now), TOPIC, partition, node)
+        {
+            Ok(()) => self.counts.add(Kind::LeaderMove),
+            Err(_) => self.reschedule(Kind::LeaderMove),
+        }
+    }
+
+    fn stop_a_node(&mut self) {
+        // One at a time: with two of three away, acks=all may rightly wait for ever.
+        if !self.stopped.is_empty() {
+            self.reschedule(Kind::Restart);
+            return;
+        }
+        let node = NodeId(self.random.i32(1..=i32::from(self.plan.nodes)));
+        if self.cluster.stop_node(broker_now(self.now), node).is_ok() {
+            self.counts.add(Kind::Restart);
+            self.stopped.push((
+                self.now.monotonic_us + self.random.u64(50_000..1_500_000),
+                node,
+            ));
+        }
+    }
+
+    pub(super) fn start_due(&mut self) {
+        let now = self.now;
+        let (due, later): (Vec<_>, Vec<_>) = self
+            .stopped
+            .drain(..)
+            .partition(|(at, _)| *at <= now.monotonic_us);
+        self.stopped = later;
+        for (_, node) in due {
+            self.cluster
+                .start_node(broker_now(now), node)
+                .expect("it was stopped");
+        }
+    }
+}
+
+/// Every kind once, then at random, spread over the time in which records are sent; soonest last.
+pub(super) fn schedule(plan: Plan, start_us: u64, random: &mut fastrand::Rng) -> Vec<(u64, Kind)> {
+    let each = u64::from(plan.records) / plan.producers as u64;
+    let span_us = each * 20_000;
+    let mut kinds: Vec<_> = Kind::ALL.into_iter().take(plan.faults).collect();
+    while kinds.len() < plan.faults {
+        kinds.push(Kind::ALL[random.usize(0..Kind::ALL.len())]);
+    }
+    let mut schedule: Vec<_> = kinds
+        .into_iter()
+        .map(|kind| (start_us + random.u64(0..span_us), kind))
+        .collect();
+    schedule.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    schedule
+}

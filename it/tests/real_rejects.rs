@@ -1,0 +1,176 @@
+//! What cannot be read or believed is counted, kept with its reason, and passed over; the same input
+//! gives the same bytes.
+
+use std::collections::BTreeMap;
+use tidewatch_client::options::Options;
+use tidewatch_client::{Client, ProducerRecord};
+use tidewatch_it::kafka::{Kafka, Version};
+use tidewatch_it::process::Process;
+use tidewatch_it::programs::{PATIENCE, command};
+
+const START_MS: i64 = 1_700_000_000_000;
+const YEAR_2100_MS: i64 = 4_102_444_800_000;
+const TOPICS: [&str; 4] = [
+    "cpu-monitor-agg-result",
+    "cpu-monitor-rejected",
+    "mem-monitor-agg-result",
+    "mem-monitor-rejected",
+];
+
+/// Hosts' ticks with everything in between that an operator's topic may hold, and the reason that
+/// each bad record is to have.
+async fn write_input(kafka: &Kafka) -> Vec<&'static str> {
+    let digits = "7".repeat(900 * 1024);
+    let bad: [(Option<&str>, Option<&str>, i64, &'static str); 12] = [
+        (Some("a"), Some("abc"), START_MS + 4_000, "not-a-number"),
+        (Some("a"), Some("NaN"), START_MS + 4_000, "nan"),
+        (Some("a"), Some("inf"), START_MS + 4_000, "infinite"),
+        (Some("a"), Some("-1"), START_MS + 4_000, "below-range"),
+        (Some("a"), Some("1e999"), START_MS + 4_000, "overflow"),
+        (Some("a"), Some(""), START_MS + 4_000, "empty-value"),
+        (Some("a"), None, START_MS + 4_000, "no-value"),
+        (Some("a"), Some(&digits), START_MS + 4_000, "long-value"),
+        (None, Some("5"), START_MS + 4_000, "no-host"),
+        (Some("a"), Some("300"), START_MS + 4_000, "above-range"),
+        (Some("a"), Some("5"), -1, "no-timestamp"),
+        (Some("a"), Some("5"), YEAR_2100_MS, "future"),
+    ];
+    let mut options = Options::default();
+    options.set("bootstrap.servers", kafka.bootstrap()).unwrap();
+    let client = Client::spawn(options).unwrap();
+    let producer = client.producer().await.unwrap();
+    let mut deliveries = Vec::new();
+    let good = |tick: i64| {
+        ["a", "b", "c", "d"].map(|host| {
+            (
+                Some(host),
+                START_MS + tick * 2_000,
+                format!("{}.5", tick % 90),
+            )
+        })
+    };
+    for (host, at_ms, value) in (0..3).flat_map(good) {
+        let record = ProducerRecord::to("cpu-monitor")
+            .partition(0)
+            .timestamp_ms(at_ms);
+        deliveries.push(
+            producer
+                .send(record.key(host.unwrap()).value(&value))
+                .await
+                .unwrap(),
+        );
+    }
+    for (key, value, at_ms, _) in bad {
+        let mut record = ProducerRecord::to("cpu-monitor")
+            .partition(0)
+            .timestamp_ms(at_ms);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        if let Some(value) = value {
+            record = record.value(value);
+        }
+        deliveries.push(producer.send(record).await.unwrap());
+    }
+    for (host, at_ms, value) in (3..30).flat_map(good) {
+        let record = ProducerRecord::to("cpu-monitor")
+            .partition(0)
+            .timestamp_ms(at_ms);
+        deliveries.push(
+            producer
+                .send(record.key(host.unwrap()).value(&value))
+                .await
+                .unwrap(),
+        );
+    }
+    producer.flush().await.unwrap();
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    bad.map(|(_, _, _, reason)| reason).to_vec()
+}
+
+fn aggregate(kafka: &Kafka, group: &str) -> String {
+    let mut command = command("tidewatch-aggregator");
+    command.args(["-b", kafka.bootstrap(), "--available-now", "--group", group]);
+    let mut process = Process::start("tidewatch-aggregator", command);
+    process.close_stdin();
+    assert!(process.wait(PATIENCE).success(), "{}", process.stderr());
+    process.stderr()
+}
+
+/// A topic as ConsoleConsumer prints it, partition by partition, offsets left out.
+fn contents(kafka: &Kafka, topic: &str) -> Vec<String> {
+    let mut lines = kafka.console_consume(topic, "read_committed");
+    lines.retain(|line| line.contains("Partition:"));
+    let without_offset = |line: String| {
+        let fields = line
+            .split('\t')
+            .filter(|field| !field.starts_with("Offset:"));
+        fields.collect::<Vec<_>>().join("\t")
+    };
+    lines.into_iter().map(without_offset).collect()
+}
+
+fn reason_of(line: &str) -> &str {
+    let headers = line
+        .split('\t')
+        .find(|field| field.contains("tw.reason:"))
+        .expect("a reject has headers");
+    let reason = headers
+        .split(',')
+        .find_map(|header| header.strip_prefix("tw.reason:"));
+    reason.expect("a reject has a reason")
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn bad_records_are_kept_with_their_reasons_and_the_same_input_gives_the_same_bytes() {
+    // The input's times lie years back: a broker would soon delete what bears them.
+    let kafka = Kafka::single(
+        Version::V4_3,
+        &["message.max.bytes=4194304", "log.retention.ms=-1"],
+    );
+    // Brokers refuse times over an hour ahead unless told otherwise (KIP-1030).
+    let any_time = "message.timestamp.after.max.ms=9223372036854775807";
+    kafka.create_topic("cpu-monitor", 2, &["max.message.bytes=4194304", any_time]);
+    kafka.create_topic("mem-monitor", 1, &[]);
+    let mut expected: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in write_input(&kafka).await {
+        *expected.entry(reason).or_default() += 1;
+    }
+
+    let said = aggregate(&kafka, "first");
+    let first = TOPICS.map(|topic| contents(&kafka, topic));
+    let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in &first[1] {
+        *found.entry(reason_of(line)).or_default() += 1;
+        assert!(
+            said.contains(reason_of(line)),
+            "the log does not say {}: {said}",
+            reason_of(line)
+        );
+    }
+    assert_eq!(found, expected);
+    let longest = first[1].iter().map(String::len).max().unwrap();
+    assert!(longest < 70_000, "a reject holds {longest} bytes");
+    assert!(
+        first[0]
+            .iter()
+            .filter(|line| line.contains("tw.emit:final"))
+            .count()
+            >= 4 * 4,
+        "{:?}",
+        first[0]
+    );
+
+    aggregate(&kafka, "second");
+    for (topic, once) in TOPICS.iter().zip(first) {
+        let twice = contents(&kafka, topic);
+        assert_eq!(twice.len(), 2 * once.len(), "{topic}");
+        assert_eq!(
+            twice[once.len()..],
+            once,
+            "{topic}: the second run wrote something else"
+        );
+    }
+}
