@@ -1,0 +1,49 @@
+# Tidewatch: every target says what it does in `make help`.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidewatch/target
+LADDER := it/ladder
+SECONDS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## lists the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## fetches crates and the jars of real Kafka into the cache, once per machine
+	@cargo fetch --locked --quiet
+	@$(LADDER) setup
+
+build: ## builds the product's programs
+	@cargo build --locked --workspace --bins
+
+demo: ## collector, topics, aggregator and a live table on the embedded broker; SECONDS=30 ends by itself
+	@it/demo $(SECONDS)
+
+check: ## the inner loop: format, lints, house rules, unit tests
+	@$(LADDER) check
+
+test: setup ## the contract: every rung of the test ladder, real Kafka included
+	@$(LADDER) test
+
+soak: setup ## the long form of what is short in `make test`
+	@$(LADDER) soak
+
+mutants: ## breaks the product on purpose, patch by patch, and wants each patch's test to fail
+	@it/mutants/run
+
+bench: ## ns per record beside a floor measured in the same run
+	@$(LADDER) bench
+
+check-no-c: ## proves that the product's build compiles and links no C
+	@$(LADDER) no-c
+
+fmt: ## formats the sources
+	@cargo fmt --all
+
+doc: ## builds the documentation of the crates
+	@cargo doc --locked --workspace --no-deps
+
+clean: ## removes what was built
+	@cargo clean
+
+.PHONY: help setup build demo check test soak mutants bench check-no-c fmt doc clean
