@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use tidewatch_client::options::Options;
-use tidewatch_client::{Client, ProducerRecord};
+use tidewatch_client::{Client, ErrorCode, ProducerRecord};
 use tidewatch_it::kafka::{Kafka, Version};
 use tidewatch_it::process::Process;
 use tidewatch_it::programs::{PATIENCE, command};
@@ -173,4 +173,49 @@ async fn bad_records_are_kept_with_their_reasons_and_the_same_input_gives_the_sa
             "{topic}: the second run wrote something else"
         );
     }
+}
+
+/// Brokers say which records of a batch they refused it for (KIP-467).
+#[tokio::test(flavor = "current_thread")]
+async fn a_record_of_a_wrong_time_takes_none_of_its_batch_with_it() {
+    let kafka = Kafka::single(Version::V4_3, &["log.retention.ms=-1"]);
+    kafka.create_topic("cpu-monitor", 1, &[]);
+    let mut options = Options::default();
+    options.set("bootstrap.servers", kafka.bootstrap()).unwrap();
+    // So small that batches are refused while others are in flight behind them.
+    options.set("batch.size", "500").unwrap();
+    let client = Client::spawn(options).unwrap();
+    let producer = client.producer().await.unwrap();
+    let mut deliveries = Vec::new();
+    for tick in 0..400 {
+        let wrong = tick % 50 == 7;
+        let value = format!("{tick}");
+        let record = ProducerRecord::to("cpu-monitor").value(&value);
+        let at_ms = if wrong { YEAR_2100_MS } else { START_MS + tick };
+        let sent = producer.send(record.timestamp_ms(at_ms)).await.unwrap();
+        deliveries.push((tick, wrong, sent));
+    }
+    producer.flush().await.unwrap();
+    let mut expected = Vec::new();
+    for (tick, wrong, delivery) in deliveries {
+        match delivery.await {
+            Ok(written) => {
+                assert_eq!((written.offset, wrong), (expected.len() as i64, false));
+                expected.push(tick.to_string());
+            }
+            Err(error) => {
+                assert!(wrong, "{tick}: {error}");
+                assert_eq!(error.code(), Some(ErrorCode::INVALID_TIMESTAMP));
+                assert!(!error.possibly_written);
+                assert!(
+                    error.to_string().contains(&YEAR_2100_MS.to_string()),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert_eq!(expected.len(), 400 - 8);
+    let lines = contents(&kafka, "cpu-monitor");
+    let values = lines.iter().map(|line| line.rsplit('\t').next().unwrap());
+    assert!(values.eq(expected.iter()), "{lines:?}");
 }

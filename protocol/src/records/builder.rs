@@ -340,10 +340,32 @@ impl SealedBatch {
     /// # Errors
     /// The codec is not compiled in.
     pub fn split(&self, limit: usize) -> Result<Vec<SealedBatch>, CompressionError> {
+        self.split_where(|open_bytes, _| open_bytes > limit)
+    }
+
+    /// Splits between neighbours of which `apart` takes one, by its index, and not the other; each
+    /// part is compressed as this one is. A result of one batch means that they are all alike.
+    ///
+    /// # Errors
+    /// The codec is not compiled in.
+    pub fn split_apart(
+        &self,
+        apart: impl Fn(i32) -> bool,
+    ) -> Result<Vec<SealedBatch>, CompressionError> {
+        self.split_where(|_, index| apart(index) != apart(index - 1))
+    }
+
+    /// A part ends before a record for which `ends` says so: given what the part could grow to with
+    /// that record, in bytes before compression, and its index in the whole.
+    fn split_where(
+        &self,
+        ends: impl Fn(usize, i32) -> bool,
+    ) -> Result<Vec<SealedBatch>, CompressionError> {
         let plain = self.plain_records()?;
         let mut rest = &plain[..];
         let mut parts = Vec::new();
-        let mut open = BatchBuilder::with_capacity(limit.min(plain.len()));
+        let mut open = BatchBuilder::with_capacity(0);
+        let mut index = 0;
         while !rest.is_empty() {
             let malformed = |why: &str| CompressionError::Malformed {
                 codec: "none",
@@ -352,14 +374,11 @@ impl SealedBatch {
             let record = RawRecord::parse(rest).map_err(|flaw| malformed(flaw.0))?;
             let timestamp_ms = self.base_timestamp.wrapping_add(record.timestamp_delta);
             let most = record.fields.len() + MAX_RECORD_OVERHEAD;
-            if open.count > 0 && open.size_bytes().saturating_add(most) > limit {
-                let next = BatchBuilder::with_capacity(limit.min(rest.len()));
-                parts.push(
-                    std::mem::replace(&mut open, next)
-                        .seal()
-                        .compress(self.codec)?,
-                );
+            if open.count > 0 && ends(open.size_bytes().saturating_add(most), index) {
+                let part = std::mem::replace(&mut open, BatchBuilder::with_capacity(0));
+                parts.push(part.seal().compress(self.codec)?);
             }
+            index += 1;
             // A part of what fitted into one batch fits into one batch.
             let fields = record.fields;
             open.append_with(timestamp_ms, fields.len(), |out| {

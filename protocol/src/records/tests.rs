@@ -152,6 +152,26 @@ fn line_8_a_batch_splits_down_to_single_records_and_loses_none() {
 }
 
 #[test]
+fn a_batch_splits_between_records_that_are_to_part() {
+    let apart = |index: i32| matches!(index, 0 | 40 | 41 | 99);
+    for codec in compiled() {
+        let sealed = some_batch(100).seal().compress(codec).unwrap();
+        let parts = sealed.split_apart(apart).unwrap();
+        let counts: Vec<i32> = parts.iter().map(SealedBatch::count).collect();
+        assert_eq!(counts, [1, 39, 2, 57, 1]);
+        let fields = |record: &Record| (record.timestamp_ms, record.value.clone());
+        let whole = read(&only(wire(&sealed)));
+        let records = parts.iter().flat_map(|part| read(&only(wire(part))));
+        assert!(
+            records
+                .map(|record| fields(&record))
+                .eq(whole.iter().map(fields))
+        );
+        assert_eq!(sealed.split_apart(|_| true).unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn compression_keeps_everything_but_the_size() {
     for codec in compiled() {
         let plain = some_batch(100).seal();

@@ -1,8 +1,10 @@
 //! One partition in the room: which batches are with a broker, and what may go out next.
 
+mod pieces;
+
 use super::delivery::{DeliveryCause, Failure, Written};
 use super::queue::{Batch, FrontState, PartitionQueue};
-use super::response::End;
+use super::response::{End, Refusal};
 use super::sequence::{Identity, IdentityState, Sequence};
 use crate::backoff::Backoff;
 use crate::call::{BrokerId, TopicPartition};
@@ -386,6 +388,7 @@ impl Part {
                 self.note(at, code.to_string(), refusal.possibly_written());
                 match refusal.plan(terms.idempotent, self.was_first(at)) {
                     Plan::Split if self.split(at, terms.split_bytes) => {}
+                    Plan::GiveUp if self.sift(at, &refusal) => {}
                     Plan::Follow => self.set_retry(at),
                     Plan::Restamp => {
                         self.restamp = true;
@@ -393,7 +396,7 @@ impl Part {
                     }
                     Plan::Retry => self.retry(at, terms, random),
                     Plan::Split | Plan::GiveUp => {
-                        self.give_up(at, |written| refusal.into_failure(written));
+                        self.give_up(at, |written| refusal.failure_from(0, written));
                     }
                 }
                 code.meaning().refresh_metadata
@@ -477,46 +480,6 @@ impl Part {
         }
     }
 
-    /// Puts pieces in a batch's place, numbered as its records were: the broker took none of them.
-    fn split(&mut self, at: usize, limit_bytes: usize) -> bool {
-        if self
-            .sent
-            .get(at)
-            .is_none_or(|sent| sent.batch.sealed.count() < 2)
-        {
-            return false;
-        }
-        let Some(whole) = self.sent.remove(at) else {
-            return false;
-        };
-        let Sent {
-            batch,
-            mut sequence,
-            ordinal,
-            possibly_written,
-            ..
-        } = whole;
-        let half = batch.sealed.uncompressed_bytes().div_ceil(2);
-        let (pieces, split) = match batch.split(limit_bytes.min(half)) {
-            Ok(pieces) => (pieces, true),
-            Err(whole) => (vec![*whole], false),
-        };
-        for (offset, batch) in pieces.into_iter().enumerate() {
-            let own = sequence;
-            sequence = own.map(|own| own.plus(batch.sealed.count()));
-            let sent = Sent {
-                batch,
-                sequence: own,
-                ordinal,
-                state: SentState::Retry,
-                proven: false,
-                possibly_written,
-            };
-            self.sent.insert(at.saturating_add(offset), sent);
-        }
-        split
-    }
-
     fn expired(&self, terms: &Terms) -> DeliveryCause {
         let why = match (&self.trouble, self.leader) {
             (Some(trouble), _) => trouble.clone(),
@@ -541,10 +504,11 @@ pub(crate) enum Plan {
     Restamp,
     /// In pieces.
     Split,
+    /// Not again; where the broker names the records that it will not take, only those.
     GiveUp,
 }
 
-impl super::response::Refusal {
+impl Refusal {
     /// `first`: nothing of the partition was before the batch when it was sent, so the broker
     /// cannot have meant that an earlier one is missing.
     pub(crate) fn plan(&self, idempotent: bool, first: bool) -> Plan {

@@ -452,7 +452,20 @@ impl Batch {
     /// Two batches or more of at most `limit_bytes` before compression each, where there are two
     /// records; the batch itself where splitting cannot help.
     pub(crate) fn split(self, limit_bytes: usize) -> Result<Vec<Self>, Box<Self>> {
-        let pieces = match self.sealed.split(limit_bytes) {
+        self.cut(|sealed| sealed.split(limit_bytes))
+    }
+
+    /// Batches of neighbours that `apart` takes, by their index, and of those that it does not; the
+    /// batch itself where they are all alike.
+    pub(crate) fn split_apart(self, apart: impl Fn(i32) -> bool) -> Result<Vec<Self>, Box<Self>> {
+        self.cut(|sealed| sealed.split_apart(apart))
+    }
+
+    fn cut(
+        self,
+        cut: impl FnOnce(&SealedBatch) -> Result<Vec<SealedBatch>, CompressionError>,
+    ) -> Result<Vec<Self>, Box<Self>> {
+        let pieces = match cut(&self.sealed) {
             Ok(pieces) if pieces.len() > 1 => pieces,
             _ => return Err(Box::new(self)),
         };

@@ -27,7 +27,9 @@ pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     pub(crate) log_start_offset: i64,
     message: Option<String>,
-    record_messages: BTreeMap<i32, String>,
+    /// The records that the batch was refused for, by index, and what the broker says about each
+    /// (KIP-467). Empty where the batch as a whole is at fault, or the broker is older than Produce 8.
+    records: BTreeMap<i32, Option<String>>,
 }
 
 impl Refusal {
@@ -39,15 +41,28 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn into_failure(self, possibly_written: bool) -> Failure {
-        let cause = DeliveryCause::Broker {
-            code: self.code,
-            message: self.message,
-        };
+    /// Whether the broker named the record at `index` as one that it will not take.
+    pub(crate) fn names(&self, index: i32) -> bool {
+        self.records.contains_key(&index)
+    }
+
+    /// Whether the batch was refused for some of its records only.
+    pub(crate) fn names_some_of(&self, count: i32) -> bool {
+        let named = self.records.range(0..count.max(0)).count();
+        named > 0 && i32::try_from(named).is_ok_and(|named| named < count)
+    }
+
+    /// For a part of the batch, which begins with the record at `first`; 0 for the whole.
+    pub(crate) fn failure_from(&self, first: i32, possibly_written: bool) -> Failure {
+        let own = self.records.range(first..);
+        let own = own.filter_map(|(index, message)| Some((index - first, message.clone()?)));
         Failure {
-            cause,
+            cause: DeliveryCause::Broker {
+                code: self.code,
+                message: self.message.clone(),
+            },
             possibly_written,
-            record_messages: self.record_messages,
+            record_messages: own.collect(),
         }
     }
 }
@@ -144,15 +159,18 @@ fn end_of(answer: PartitionProduceResponse) -> End {
         // The broker has it from an earlier attempt, and no longer knows where.
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => End::Written(Written::UNPLACED),
         code => {
-            let messages = answer.record_errors.into_iter().filter_map(|error| {
-                let message = error.batch_index_error_message?;
-                Some((error.batch_index, message.to_string()))
+            let records = answer.record_errors.into_iter().map(|error| {
+                let message = error.batch_index_error_message;
+                (
+                    error.batch_index,
+                    message.map(|message| message.to_string()),
+                )
             });
             End::Refused(Refusal {
                 code,
                 log_start_offset: answer.log_start_offset,
                 message: answer.error_message.map(|message| message.to_string()),
-                record_messages: messages.collect(),
+                records: records.collect(),
             })
         }
     }

@@ -170,14 +170,125 @@ fn a_clock_that_the_broker_refuses_surfaces_with_its_words() {
             .with_record_errors(vec![of_record.clone()])
             .with_error_message(Some(StrBytes::from_static_str("one record is bad")))
     });
-    let message = |delivery: &Delivery| match failure(delivery).cause {
-        DeliveryCause::Broker { message, .. } => message.unwrap(),
-        other => panic!("{other:?}"),
-    };
     assert_eq!(failure(&bad).code(), Some(ErrorCode::INVALID_TIMESTAMP));
     assert_eq!(message(&bad), "too far ahead");
-    assert_eq!(message(&other), "one record is bad");
     assert!(failure(&bad).to_string().contains("clock"));
+    assert!(result(&other).is_none(), "nothing is wrong with it");
+}
+
+/// Batches of one linger each, all in flight.
+fn in_flight<const N: usize>(
+    scene: &mut Scene,
+    batches: [&[&str]; N],
+) -> ([Produce; N], Vec<Delivery>) {
+    let mut deliveries = Vec::new();
+    let calls = batches.map(|values| {
+        deliveries.extend(values.iter().map(|value| scene.append(0, value)));
+        scene.pass(5_000);
+        scene.one()
+    });
+    (calls, deliveries)
+}
+
+fn lingering() -> ProducerOptions {
+    ProducerOptions {
+        linger_ms: 5,
+        ..options()
+    }
+}
+
+/// Refuses the batch of `call` for the records at `indices` (KIP-467).
+fn refuse_records(scene: &mut Scene, call: &Produce, indices: &[i32]) {
+    let of_record = |index: &i32| {
+        let message = StrBytes::from_string(format!("record {index} is too far ahead"));
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(*index)
+            .with_batch_index_error_message(Some(message))
+    };
+    scene.answer(call, |_| {
+        refused(ErrorCode::INVALID_TIMESTAMP)
+            .with_record_errors(indices.iter().map(of_record).collect())
+            .with_error_message(Some(StrBytes::from_static_str("some records are bad")))
+    });
+}
+
+fn message(delivery: &Delivery) -> String {
+    match failure(delivery).cause {
+        DeliveryCause::Broker { message, .. } => message.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_the_records_that_a_batch_was_refused_for_fail_and_the_rest_goes_in_its_place() {
+    let mut scene = Scene::new(1, lingering());
+    let batches: [&[&str]; 2] = [&["a", "B", "C", "d"], &["e"]];
+    let ([first, second], sent) = in_flight(&mut scene, batches);
+    refuse_records(&mut scene, &first, &[1, 2]);
+    assert!(scene.produces().is_empty(), "the second is still in flight");
+    scene.refuse(&second, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+
+    // Under a new epoch: the second was numbered as if all of the first were before it.
+    for (sequence, value) in [(0, "a"), (1, "d"), (2, "e")] {
+        let call = scene.one();
+        assert_eq!(
+            (call.stamp(), call.values()),
+            ((7, 1, sequence), vec![value.to_owned()])
+        );
+        scene.acknowledge(&call, 10 + i64::from(sequence));
+    }
+    assert_eq!([&sent[0], &sent[3], &sent[4]].map(offset), [10, 11, 12]);
+    assert_eq!(message(&sent[1]), "record 1 is too far ahead");
+    assert_eq!(message(&sent[2]), "record 2 is too far ahead");
+    assert!(!failure(&sent[1]).possibly_written);
+    assert_eq!(scene.accumulator.used_bytes(), 0);
+}
+
+#[test]
+fn a_batch_refused_for_all_its_records_or_for_none_that_it_has_fails_whole() {
+    for indices in [&[0, 1][..], &[-1, 2], &[]] {
+        let mut scene = Scene::new(1, lingering());
+        let ([call], sent) = in_flight(&mut scene, [&["a", "b"]]);
+        refuse_records(&mut scene, &call, indices);
+        assert!(
+            sent.iter().all(|sent| !failure(sent).possibly_written),
+            "{indices:?}"
+        );
+        scene.send(0, "c");
+        scene.pass(5_000);
+        assert_eq!(scene.one().values(), ["c"]);
+    }
+}
+
+#[test]
+fn a_batch_that_may_be_written_is_not_sent_again_without_what_is_refused_now() {
+    let mut scene = Scene::new(1, lingering());
+    let ([call], sent) = in_flight(&mut scene, [&["a", "b"]]);
+    scene.lose(&call, true);
+    scene.pass(SECOND_US);
+    let again = scene.one();
+    refuse_records(&mut scene, &again, &[0]);
+    assert!(sent.iter().all(|sent| failure(sent).possibly_written));
+    assert!(scene.produces().is_empty());
+}
+
+#[test]
+fn without_sequences_too_the_rest_of_a_refused_batch_goes_first() {
+    let plain = ProducerOptions {
+        idempotence: false,
+        ..lingering()
+    };
+    let mut scene = Scene::unidentified(1, plain);
+    let ([call], sent) = in_flight(&mut scene, [&["a", "B", "c"]]);
+    scene.send(0, "d");
+    scene.pass(5_000);
+    refuse_records(&mut scene, &call, &[1]);
+    for (offset, value) in [(0, "a"), (1, "c"), (2, "d")] {
+        let call = scene.one();
+        assert_eq!(call.values(), [value]);
+        scene.acknowledge(&call, offset);
+    }
+    assert_eq!([&sent[0], &sent[2]].map(offset), [0, 1]);
 }
 
 #[test]
