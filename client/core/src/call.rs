@@ -46,8 +46,9 @@ pub enum Lane {
     General,
     /// Produce.
     Produce,
-    /// Fetch: long polls.
-    Fetch,
+    /// Fetch: long polls, of the consumer with this number. Consumers share no connection for them:
+    /// one that waits for records would keep all others waiting.
+    Fetch(u32),
     /// JoinGroup, SyncGroup, Heartbeat: long waits.
     Group,
 }

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::admin::AdminRoom;
-use crate::call::{CallId, Fact, Outcome, Reply, RequestId, Room, RoomId};
+use crate::call::{CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId};
 use crate::error::{CallError, Error};
 use crate::fetch::FetchRoom;
 use crate::fetch::inbox::Inbox;
@@ -169,9 +169,10 @@ impl Client {
     }
 
     /// Drops a consumer's rooms; calls under way end unheard.
-    pub fn close_consumer(&mut self, _now: Now, number: u32) {
+    pub fn close_consumer(&mut self, now: Now, number: u32) {
         self.fetches.remove(&number);
         self.groups.remove(&number);
+        self.router.close_lane(now, Lane::Fetch(number));
         self.unwant(RoomId::Fetch(number));
         self.unwant(RoomId::Group(number));
     }

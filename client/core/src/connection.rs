@@ -31,8 +31,10 @@ pub(crate) fn max_in_flight(lane: Lane) -> usize {
         // Java's max.in.flight.requests.per.connection.
         Lane::Produce => 5,
         Lane::General => 16,
+        // A consumer has one long poll at a time at a broker.
+        Lane::Fetch(_) => 1,
         // One per consumer that shares this client.
-        Lane::Fetch | Lane::Group => 8,
+        Lane::Group => 8,
     }
 }
 
@@ -265,6 +267,14 @@ impl Connection {
             State::Ready { .. } => self.fail(why, ctx),
             State::Idle | State::BackingOff { .. } => {}
         }
+    }
+
+    /// Nobody uses the lane any more: calls under way end unheard.
+    pub(crate) fn handle_abandoned(&mut self, ctx: &mut Context<'_>) {
+        self.close("its consumer was closed", ctx);
+        self.queue.clear();
+        self.pipeline = Pipeline::default();
+        self.state = State::Idle;
     }
 
     /// The broker listens somewhere else now: what was open leads nowhere (line 43).

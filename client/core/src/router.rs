@@ -131,6 +131,18 @@ impl Router {
         });
     }
 
+    /// Closes the connections of a lane that nobody uses any more, to every broker.
+    pub(crate) fn close_lane(&mut self, now: Now, lane: Lane) {
+        let keys = self.connections.keys().copied();
+        let keys: Vec<Key> = keys.filter(|(_, other)| *other == lane).collect();
+        for key in keys {
+            self.with(now, key, Connection::handle_abandoned);
+            self.connections.remove(&key);
+            self.permits.set_busy(key.0, key.1, false);
+        }
+        self.forget_departed();
+    }
+
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
     pub(crate) fn handle_timeout(&mut self, now: Now) {
         let due = |connection: &Connection, options: &ClientOptions| {
@@ -465,8 +477,10 @@ impl Router {
     }
 
     fn handle_moved(&mut self, now: Now, broker: BrokerId) {
-        for lane in [Lane::General, Lane::Produce, Lane::Fetch, Lane::Group] {
-            self.with(now, (broker, lane), Connection::handle_moved);
+        let lanes = self.connections.keys().copied();
+        let lanes: Vec<Key> = lanes.filter(|(id, _)| *id == broker).collect();
+        for key in lanes {
+            self.with(now, key, Connection::handle_moved);
         }
     }
 
@@ -477,7 +491,8 @@ impl Router {
             .retain(|(id, _), c| id.0 < 0 || listed.contains_key(id) || !c.is_idle());
         let connections = &self.connections;
         self.peers.retain(|id, _| {
-            let mut lanes = connections.range((*id, Lane::General)..=(*id, Lane::Group));
+            let lanes = connections.range((*id, Lane::General)..);
+            let mut lanes = lanes.take_while(|((broker, _), _)| broker == id);
             id.0 < 0 || listed.contains_key(id) || lanes.next().is_some()
         });
     }

@@ -1,6 +1,7 @@
 //! Scripts: what a broker does, step by step, and what the core must do then.
 
 mod closing;
+mod consumers;
 mod coordinators;
 mod handshake;
 mod metadata;

@@ -83,7 +83,7 @@ impl Connection {
             untried,
             deadline_us: setup_deadline_us(ctx),
         });
-        let fetched = self.key.1 == Lane::Fetch;
+        let fetched = matches!(self.key.1, Lane::Fetch(_));
         ctx.out.actions.push_back(Action::Connect {
             connection: id,
             address,

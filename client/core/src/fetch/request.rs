@@ -98,7 +98,8 @@ impl FetchRoom {
             .partitions
             .values()
             .any(|entry| matches!(entry.state, State::OutOfRange(_)) && entry.cursor.unread() > 0);
-        wanted.retain(|broker, _| permits.may_send(*broker, Lane::Fetch));
+        let lane = Lane::Fetch(self.room);
+        wanted.retain(|broker, _| permits.may_send(*broker, lane));
         self.held_since_us
             .retain(|broker, _| wanted.contains_key(broker));
         for (broker, mut asked) in wanted {
@@ -249,7 +250,8 @@ impl FetchRoom {
             asked,
         };
         let body = Body::Fetch(body);
-        self.call(now, flight, Lane::Fetch, body, version_cap, timeout_ms)
+        let lane = Lane::Fetch(self.room);
+        self.call(now, flight, lane, body, version_cap, timeout_ms)
     }
 
     fn call(

@@ -27,6 +27,8 @@ use tidewatch_protocol::messages::{
 use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(7);
+/// The consumer that the room belongs to.
+const ROOM: u32 = 3;
 
 fn tp(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition {
@@ -77,7 +79,7 @@ impl Script {
         let driver = Arc::new(Driver::default());
         let inbox = Inbox::new(&options, Waker::from(Arc::clone(&driver)));
         Self {
-            room: FetchRoom::new(0, options, Arc::clone(&inbox), 1),
+            room: FetchRoom::new(ROOM, options, Arc::clone(&inbox), 1),
             inbox,
             driver,
             now: Now {

@@ -19,7 +19,7 @@ fn partition(index: i32, leader: i32, epoch: i32) -> MetadataResponsePartition {
         .with_leader_epoch(epoch)
 }
 
-fn topic(name: &str, id: Uuid, partitions: &[(i32, i32)]) -> MetadataResponseTopic {
+pub(super) fn topic(name: &str, id: Uuid, partitions: &[(i32, i32)]) -> MetadataResponseTopic {
     let numbered = (0..).zip(partitions);
     let partitions = numbered.map(|(index, (leader, epoch))| partition(index, *leader, *epoch));
     MetadataResponseTopic::default()
@@ -32,7 +32,7 @@ fn failed(name: &str, code: ErrorCode) -> MetadataResponseTopic {
     topic(name, Uuid::nil(), &[]).with_error_code(code.0)
 }
 
-fn response(topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+pub(super) fn response(topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
     let brokers = [1, 2].map(|id: i32| {
         MetadataResponseBroker::default()
             .with_node_id(id.into())

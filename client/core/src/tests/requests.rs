@@ -33,7 +33,7 @@ fn to_broker(id: i32) -> Destination {
 }
 
 #[test]
-fn line_9_without_acks_a_call_ends_when_written_and_the_next_matches_its_own_response() {
+fn line_09_without_acks_a_call_ends_when_written_and_the_next_matches_its_own_response() {
     let mut script = Script::with_brokers(1, &[]);
     let silent = script.call(to_broker(1), Lane::Produce, produce(0));
     let answered = script.call(to_broker(1), Lane::Produce, produce(1));
@@ -185,7 +185,7 @@ fn line_45_a_long_poll_delays_no_other_request() {
     let mut script = Script::with_brokers(1, &[]);
     script.call(
         to_broker(1),
-        Lane::Fetch,
+        Lane::Fetch(1),
         Body::Fetch(FetchRequest::default()),
     );
     let fetching = script.open();

@@ -22,7 +22,7 @@ fn a_fetch_carries_the_options() {
     };
     let mut script = Script::reading(options, 42);
     let (call, request) = script.fetch();
-    assert_eq!(call.lane, Lane::Fetch);
+    assert_eq!(call.lane, Lane::Fetch(ROOM));
     assert_eq!(broker_of(&call), BrokerId(1));
     assert_eq!((request.max_wait_ms, request.min_bytes), (500, 7));
     assert_eq!((request.max_bytes, request.isolation_level), (2000, 1));
@@ -69,16 +69,20 @@ fn line_45_one_fetch_is_in_flight_per_broker_on_a_lane_of_its_own() {
         (BrokerId(2), vec![1])
     );
     assert!(script.call().is_none());
-    assert!([first, second].iter().all(|call| call.lane == Lane::Fetch));
+    assert!(
+        [first, second]
+            .iter()
+            .all(|call| call.lane == Lane::Fetch(ROOM))
+    );
 }
 
 #[test]
 fn a_busy_lane_is_left_alone() {
     let mut script = Script::reading(options(), 0);
     let mut permits = Permits::all();
-    permits.set_busy(BrokerId(1), Lane::Fetch, true);
+    permits.set_busy(BrokerId(1), Lane::Fetch(ROOM), true);
     assert!(script.room.poll_call(script.now, &permits).is_none());
-    permits.set_busy(BrokerId(1), Lane::Fetch, false);
+    permits.set_busy(BrokerId(1), Lane::Fetch(ROOM), false);
     assert!(script.room.poll_call(script.now, &permits).is_some());
 }
 
