@@ -7,6 +7,7 @@
 use crate::options::{Plan, Query};
 use crate::output::Batch;
 use crate::task::Task;
+use crate::topics::{self, Absent};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -24,7 +25,10 @@ const MAX_IN_FLIGHT: usize = 50_000;
 
 /// Runs the job until it is asked to end or, with `--available-now`, has worked through its input.
 pub(crate) async fn run(plan: Plan, stop: Stop) -> Result<(), Failure> {
-    let mut job = Job::start(&plan).await?;
+    let mut job = tokio::select! {
+        () = stop.requested() => return Ok(()),
+        job = Job::start(&plan) => job?,
+    };
     let mut tick = tokio::time::interval(plan.commit_interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -61,15 +65,16 @@ impl Inputs {
         options.consumer.group_id = Some(plan.group.clone());
         let client = Client::spawn(options).map_err(Failure::running)?;
         let topics: Vec<&str> = plan.topics.iter().map(String::as_str).collect();
-        let cluster = client.cluster(&topics).await.map_err(Failure::running)?;
+        // What is there now is to be worked through: nothing is.
+        let absent = if plan.available_now {
+            Absent::Fail
+        } else {
+            Absent::Wait
+        };
+        let cluster = topics::find(&client, &topics, absent).await?;
         let mut partitions = Vec::new();
         for topic in &plan.topics {
-            let found = cluster.partition_count(topic).filter(|count| *count > 0);
-            let count = found.ok_or_else(|| {
-                Failure::running(MissingTopic {
-                    topic: topic.clone(),
-                })
-            })?;
+            let count = cluster.partition_count(topic).unwrap_or(0);
             let topic: Arc<str> = topic.as_str().into();
             let numbers = 0..i32::try_from(count).unwrap_or(i32::MAX);
             partitions.extend(numbers.map(|partition| TopicPartition {
@@ -108,12 +113,6 @@ pub(crate) fn is_read(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>)
         consumer.position(partition).is_some_and(|at| at >= *end)
     };
     !ends.is_empty() && ends.iter().all(reached)
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the topic {topic} does not exist; create it, or name the topics to read with --topic")]
-struct MissingTopic {
-    topic: String,
 }
 
 struct Job {
@@ -312,11 +311,7 @@ async fn create_outputs(inputs: &Inputs) -> Result<(), Failure> {
         }
         tracing::debug!("{name} is there");
     }
-    let cluster = inputs
-        .client
-        .cluster(&names)
-        .await
-        .map_err(Failure::running)?;
+    let cluster = topics::find(&inputs.client, &names, Absent::Wait).await?;
     for (name, count) in &wanted {
         let has = cluster.partition_count(name).unwrap_or(0);
         if has < usize::try_from(*count).unwrap_or(0) {

@@ -6,6 +6,7 @@ mod output;
 mod raw;
 mod table;
 mod task;
+mod topics;
 
 use options::{Plan, Query};
 use std::process::ExitCode;

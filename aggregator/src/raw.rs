@@ -9,7 +9,10 @@ use tidewatch_command::{Failure, Stop, print};
 
 /// Prints topic, partition, offset, timestamp, key and value until it is asked to end.
 pub(crate) async fn run(plan: Plan, stop: Stop) -> Result<(), Failure> {
-    let mut inputs = Inputs::open(&plan).await?;
+    let mut inputs = tokio::select! {
+        () = stop.requested() => return Ok(()),
+        inputs = Inputs::open(&plan) => inputs?,
+    };
     let starts = inputs
         .partitions
         .iter()

@@ -90,18 +90,16 @@ impl Client {
     }
 
     /// The cluster, once it is known with these topics in it. A topic that the brokers do not know
-    /// is asked for until `default.api.timeout.ms` has passed, because it may just have been
-    /// created, and then stands in the cluster with its error. No topics: as soon as the brokers
-    /// are known.
+    /// is asked for again for two seconds, because it may just have been created, and then stands
+    /// in the cluster with its error. No topics: as soon as the brokers are known.
     ///
     /// # Errors
-    /// No broker could be reached in that time.
+    /// No broker could be reached within `default.api.timeout.ms`.
     pub async fn cluster(&self, topics: &[&str]) -> Result<Arc<Cluster>, Error> {
         let limit_ms = self.handle.options().client.default_api_timeout_ms;
-        let limit_us = limit_ms.saturating_mul(1000);
         let command = Command::Cluster {
             topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
-            deadline_us: self.handle.now().monotonic_us.saturating_add(limit_us),
+            timeout_us: limit_ms.saturating_mul(1000),
         };
         let doing = "learn about the cluster";
         match self.handle.request(doing, command).await? {

@@ -45,9 +45,9 @@ impl Events {
 /// Looks up the addresses of a host.
 pub(crate) async fn resolve<T: Transport>(transport: T, host: String, port: u16, events: Events) {
     let found = match transport.resolve(&host, port).await {
-        Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
         Ok(addresses) => Ok(addresses),
-        Err(error) => Err(format!("failed to look up {host}: {error}")),
+        // Of what, the core says.
+        Err(error) => Err(error.to_string()),
     };
     events.tell(Event::Resolved(found)).await;
 }
@@ -65,7 +65,7 @@ pub(crate) async fn run<T: Transport>(
             events.tell(Event::Connected).await;
             serve(read, write, max_frame_bytes, frames, &events).await
         }
-        Err(error) => format!("failed to connect to {address}: {error}"),
+        Err(error) => format!("failed to connect: {error}"),
     };
     events.tell(Event::Closed(why)).await;
 }

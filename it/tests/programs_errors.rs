@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use tidewatch_client::options::Options;
+use tidewatch_client::{Client, NewTopic};
 use tidewatch_it::ports::free_port;
 use tidewatch_it::process::Process;
 use tidewatch_it::programs::{Devbroker, PATIENCE, command};
@@ -80,7 +82,11 @@ fn aggregate(bootstrap: &str, more: &[&str]) -> Ended {
 #[test]
 fn a_wrong_address_is_named() {
     let nobody = format!("127.0.0.1:{}", free_port());
-    assert_one_clear_line(&aggregate(&nobody, &[]), FAILED, &[&nobody, "refused"]);
+    assert_one_clear_line(
+        &aggregate(&nobody, &[]),
+        FAILED,
+        &[&nobody, "refused", "within 2000 ms"],
+    );
 }
 
 #[test]
@@ -254,4 +260,82 @@ fn a_record_over_the_limit_is_said_with_the_limits_name() {
         line.contains("cpu-monitor") || line.contains("mem-monitor"),
         "{line}"
     );
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named_and_work_begins_once_it_is() {
+    let broker = Devbroker::start(&["--no-auto-create"]);
+    let mut collector = start(
+        "tidewatch-collector",
+        &broker,
+        &["web-1", "--interval=200ms"],
+    );
+    let windows = ["--window=400ms", "--delay=0s"];
+    let mut aggregator = start("tidewatch-aggregator", &broker, &windows);
+    for process in [&collector, &aggregator] {
+        process.wait_for_line(PATIENCE, "line about the topic", |line| {
+            line.stderr
+                && line
+                    .text
+                    .contains("the topic cpu-monitor does not exist: create it")
+        });
+    }
+
+    create_topics(&broker, &["cpu-monitor", "mem-monitor"]);
+
+    aggregator.wait_for_line(PATIENCE, "row of the collector's host", |line| {
+        !line.stderr && line.text.contains("web-1")
+    });
+    for process in [&mut aggregator, &mut collector] {
+        process.signal("TERM");
+        assert!(process.wait(PATIENCE).success(), "{}", process.stderr());
+    }
+}
+
+#[test]
+fn a_job_that_waits_for_a_topic_ends_when_asked_to() {
+    let broker = Devbroker::start(&["--no-auto-create"]);
+    for query in ["--running", "--raw"] {
+        let mut aggregator = start("tidewatch-aggregator", &broker, &[query]);
+        aggregator.wait_for_line(PATIENCE, "line about the topic", |line| {
+            line.text.contains("waiting for it")
+        });
+        aggregator.signal("INT");
+        assert!(
+            aggregator.wait(PATIENCE).success(),
+            "{}",
+            aggregator.stderr()
+        );
+    }
+}
+
+#[test]
+fn what_is_there_now_cannot_be_read_from_a_topic_that_is_not() {
+    let broker = Devbroker::start(&["--no-auto-create"]);
+    let ended = run(
+        "tidewatch-aggregator",
+        &["-b", broker.bootstrap(), "--available-now"],
+    );
+    assert_one_clear_line(&ended, FAILED, &["cpu-monitor does not exist", "--topic"]);
+}
+
+fn start(program: &str, broker: &Devbroker, arguments: &[&str]) -> Process {
+    let mut command = command(program);
+    command.args(["-b", broker.bootstrap()]).args(arguments);
+    Process::start(program, command)
+}
+
+fn create_topics(broker: &Devbroker, names: &[&str]) {
+    let mut options = Options::default();
+    options
+        .set("bootstrap.servers", broker.bootstrap())
+        .unwrap();
+    let client = Client::spawn(options).unwrap();
+    let topics = names.iter().map(|name| NewTopic::new(name, 1)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for (_, created) in runtime.block_on(client.create_topics(topics)).unwrap() {
+        created.unwrap();
+    }
 }

@@ -78,13 +78,13 @@ pub enum Command {
     /// Topic administration.
     Admin(crate::admin::Command),
     /// Finishes with [`Outcome::Cluster`] once these topics are known. A topic that the brokers do
-    /// not know (it may just have been created, line 48) is asked for again until the deadline and
-    /// then stands in the cluster with its error. No topics: as soon as the brokers are known.
+    /// not know (it may just have been created, line 48) is asked for again for two seconds and then
+    /// stands in the cluster with its error. No topics: as soon as the brokers are known.
     Cluster {
         /// The topics.
         topics: Vec<Arc<str>>,
-        /// Monotonic microseconds.
-        deadline_us: u64,
+        /// How long it may take, microseconds.
+        timeout_us: u64,
     },
 }
 
@@ -200,10 +200,8 @@ impl Client {
                 self.admin.handle_command(now, request, command);
                 true
             }
-            Command::Cluster {
-                topics,
-                deadline_us,
-            } => {
+            Command::Cluster { topics, timeout_us } => {
+                let deadline_us = now.monotonic_us.saturating_add(timeout_us);
                 self.metadata
                     .handle_command(now, request, topics, deadline_us);
                 true

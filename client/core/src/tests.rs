@@ -205,7 +205,7 @@ impl Script<Client> {
     fn wait_for(&mut self, topics: &[&str], limit_ms: u64) -> RequestId {
         self.command(crate::client::Command::Cluster {
             topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
-            deadline_us: self.now.monotonic_us + limit_ms * 1000,
+            timeout_us: limit_ms * 1000,
         })
     }
 }

@@ -163,7 +163,7 @@ async fn a_peer_that_does_not_read_ends_the_connection_when_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_where_nobody_listens_is_named() {
+async fn an_address_where_nobody_listens_is_told() {
     let (driver, mut events) = mpsc::channel(8);
     let to_driver = Events {
         connection: CONNECTION,
@@ -175,10 +175,7 @@ async fn an_address_where_nobody_listens_is_named() {
     let Some((CONNECTION, Event::Closed(why))) = events.recv().await else {
         panic!("not closed");
     };
-    assert!(
-        why.starts_with("failed to connect to 10.0.0.1:9092"),
-        "{why}"
-    );
+    assert!(why.starts_with("failed to connect: "), "{why}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,8 +195,8 @@ async fn a_lookup_tells_addresses_or_why_there_are_none() {
     }
     let [known, empty, failed] = <[_; 3]>::try_from(found).unwrap();
     assert_eq!(known.unwrap(), ["10.0.0.1:9092".parse().unwrap()]);
-    assert_eq!(empty.unwrap_err(), "empty has no address");
-    assert_eq!(failed.unwrap_err(), "failed to look up else: no such host");
+    assert_eq!(empty.unwrap(), []);
+    assert_eq!(failed.unwrap_err(), "no such host");
 }
 
 /// Notes where the pieces of each vectored write lie in memory.

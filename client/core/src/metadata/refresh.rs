@@ -21,6 +21,10 @@ use tidewatch_protocol::messages::{MetadataRequest, MetadataResponse, TopicName}
 /// Users' requests for topics that may wait at once.
 const MAX_WAITS: usize = 1024;
 
+/// How long a topic that the brokers do not know is asked for again: it may just have been created,
+/// and brokers hear of topics one after another (line 48). Within moments; whoever asks waits for it.
+const FRESH_TOPIC_US: u64 = 2_000_000;
+
 /// The room that owns the picture.
 #[derive(Debug)]
 pub struct MetadataRoom {
@@ -41,6 +45,8 @@ pub struct MetadataRoom {
     not_before_us: u64,
     backoff: Backoff,
     last_failure: Option<Arc<str>>,
+    /// When the waits were looked at last.
+    settled_us: u64,
     facts: VecDeque<Fact>,
     finished: VecDeque<(RequestId, Result<Outcome, Error>)>,
 }
@@ -52,8 +58,15 @@ struct Wait {
     topics: Vec<Arc<str>>,
     begun_us: u64,
     deadline_us: u64,
-    /// A request has asked for all of them since.
-    fresh: bool,
+    /// When a request that asked for all of them was answered first.
+    answered_us: Option<u64>,
+}
+
+impl Wait {
+    /// Until then a topic that is not known may still come.
+    fn fresh_until_us(&self) -> Option<u64> {
+        Some(self.answered_us?.saturating_add(FRESH_TOPIC_US))
+    }
 }
 
 impl MetadataRoom {
@@ -74,6 +87,7 @@ impl MetadataRoom {
             not_before_us: 0,
             backoff,
             last_failure: None,
+            settled_us: 0,
             facts: VecDeque::new(),
             finished: VecDeque::new(),
         }
@@ -103,7 +117,7 @@ impl MetadataRoom {
             topics,
             begun_us: now.monotonic_us,
             deadline_us,
-            fresh: false,
+            answered_us: None,
         });
         self.finish_waits(now);
     }
@@ -173,10 +187,11 @@ impl MetadataRoom {
 
     /// Ends the requests whose topics are known, or whose time is over.
     fn finish_waits(&mut self, now: Now) {
+        self.settled_us = now.monotonic_us;
         for wait in std::mem::take(&mut self.waits) {
             let late = wait.deadline_us <= now.monotonic_us;
             let outcome = match self.read_us {
-                Some(_) if late || self.is_answered(&wait) => {
+                Some(_) if late || self.is_answered(now, &wait) => {
                     Ok(Outcome::Cluster(self.cluster.clone()))
                 }
                 None if late => Err(self.timed_out(&wait)),
@@ -190,12 +205,18 @@ impl MetadataRoom {
     }
 
     /// Whoever asks wants to know of now: a topic may have been deleted, or allowed, since.
-    fn is_answered(&self, wait: &Wait) -> bool {
-        let settled = |name| {
-            let topic = self.cluster.topics.get(name);
-            topic.is_some_and(|topic| !topic.error.meaning().retriable)
+    fn is_answered(&self, now: Now, wait: &Wait) -> bool {
+        let Some(fresh_until_us) = wait.fresh_until_us() else {
+            return false;
         };
-        wait.fresh && wait.topics.iter().all(settled)
+        let settled = |name| match self.cluster.topics.get(name) {
+            Some(topic) if topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
+                fresh_until_us <= now.monotonic_us
+            }
+            Some(topic) => !topic.error.meaning().retriable,
+            None => false,
+        };
+        wait.topics.iter().all(settled)
     }
 
     fn timed_out(&self, wait: &Wait) -> Error {
@@ -277,7 +298,9 @@ impl Room for MetadataRoom {
             }
             Ok(Response::Metadata(response)) if response.error_code == 0 => {
                 for wait in &mut self.waits {
-                    wait.fresh |= wait.topics.iter().all(|topic| asked.contains(topic));
+                    if wait.topics.iter().all(|topic| asked.contains(topic)) {
+                        wait.answered_us.get_or_insert(now.monotonic_us);
+                    }
                 }
                 self.read(now, &response, &asked);
             }
@@ -330,10 +353,14 @@ impl Room for MetadataRoom {
     }
 
     fn poll_timeout(&self) -> Option<(u64, Timer)> {
-        let waits = self
-            .waits
-            .iter()
-            .map(|wait| (wait.deadline_us, Timer::Route));
+        let waits = self.waits.iter().map(|wait| {
+            // Past it, and not answered: something else is waited for.
+            let fresh = wait.fresh_until_us().filter(|at| *at > self.settled_us);
+            (
+                fresh.map_or(wait.deadline_us, |at| at.min(wait.deadline_us)),
+                Timer::Route,
+            )
+        });
         self.due().into_iter().chain(waits).min()
     }
 }

@@ -162,9 +162,9 @@ fn line_48_a_just_created_topic_is_asked_for_again_until_it_is_known() {
 }
 
 #[test]
-fn line_48_an_unknown_topic_ends_with_its_error_at_the_deadline_and_is_not_created() {
+fn line_48_an_unknown_topic_ends_with_its_error_soon_and_is_not_created() {
     let mut script = Script::client(&[]);
-    script.wait_for(&["no"], 2_000);
+    script.wait_for(&["no"], 60_000);
     script.open();
     let mut asked = 0;
     let cluster = loop {
@@ -185,6 +185,38 @@ fn line_48_an_unknown_topic_ends_with_its_error_at_the_deadline_and_is_not_creat
     assert_eq!(error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert!((3..=10).contains(&asked), "{asked} requests in 2 s");
     assert_eq!(script.now.monotonic_us / 100_000, 20);
+}
+
+#[test]
+fn line_48_a_topic_is_given_its_time_however_late_the_brokers_are_reached() {
+    let mut script = Script::client(&[]);
+    script.wait_for(&["new"], 60_000);
+    let sent = script.open();
+    script.pass_ms(20_000);
+    let unknown = failed("new", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(tell(&mut script, vec![unknown]).connection, sent);
+    script.pass_ms(1_000);
+    tell(&mut script, vec![topic("new", T, &[(1, 0)])]);
+    assert_eq!(told(&mut script).partition_count("new"), Some(1));
+}
+
+#[test]
+fn a_topic_that_loads_is_waited_for_until_the_deadline() {
+    let mut script = Script::client(&[]);
+    script.wait_for(&["a"], 9_000);
+    script.open();
+    let passing = failed("a", ErrorCode::LEADER_NOT_AVAILABLE);
+    let began = script.now.monotonic_us;
+    while script.now.monotonic_us < began + 8_000_000 {
+        match script.next_action() {
+            Some(Action::Send(connection, frame)) => {
+                let sent = read_request(connection, &frame);
+                script.answer::<MetadataRequest>(&sent, &response(vec![passing.clone()]));
+            }
+            Some(other) => panic!("{other:?}"),
+            None => script.pass_ms(50),
+        }
+    }
 }
 
 #[test]
