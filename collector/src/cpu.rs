@@ -143,37 +143,15 @@ mod tests {
         assert_eq!(percent(ZERO, ZERO), None);
     }
 
-    fn any_ticks() -> impl Strategy<Value = CpuTicks> {
-        let counter = prop_oneof![any::<u64>(), 0..1_000_u64];
-        prop::array::uniform10(counter).prop_map(
-            |[
-                user,
-                nice,
-                system,
-                idle,
-                iowait,
-                irq,
-                softirq,
-                steal,
-                guest,
-                guest_nice,
-            ]| CpuTicks {
-                user,
-                nice,
-                system,
-                idle,
-                iowait,
-                irq,
-                softirq,
-                steal,
-                guest,
-                guest_nice,
-            },
-        )
-    }
-
     fn any_stat() -> impl Strategy<Value = Stat> {
-        prop::collection::btree_map(0..6_u32, any_ticks(), 1..6).prop_map(|cpus| Stat { cpus })
+        let counter = prop_oneof![any::<u64>(), 0..1_000_u64];
+        let counters = prop::collection::vec(counter.prop_map(|n| n.to_string()), 10);
+        let cpus = prop::collection::btree_map(0..6_u32, counters, 1..6);
+        cpus.prop_map(|cpus| {
+            let lines = cpus.iter();
+            let lines = lines.map(|(id, counters)| format!("cpu{id} {}\n", counters.join(" ")));
+            stat(&lines.collect::<String>())
+        })
     }
 
     proptest! {

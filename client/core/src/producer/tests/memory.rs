@@ -15,6 +15,21 @@ fn small() -> ProducerOptions {
     }
 }
 
+/// Who was woken, in order.
+#[derive(Default)]
+struct Woken(Arc<Mutex<Vec<&'static str>>>);
+
+impl Woken {
+    fn waker(&self, name: &'static str) -> Waker {
+        let woken = Arc::clone(&self.0);
+        Waker::from(Arc::new(Names { name, woken }))
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 struct Names {
     name: &'static str,
     woken: Arc<Mutex<Vec<&'static str>>>,
@@ -40,13 +55,7 @@ fn ask(
 #[test]
 fn line_14_what_does_not_fit_waits_in_line_and_is_woken_when_a_batch_is_done() {
     let mut scene = Scene::new_lingering(1, small());
-    let woken = Arc::default();
-    let waker = |name| {
-        Waker::from(Arc::new(Names {
-            name,
-            woken: Arc::clone(&woken),
-        }))
-    };
+    let woken = Woken::default();
     let big = "x".repeat(700);
     let _ = (scene.append(0, &big), scene.append(0, &big));
     assert_eq!(
@@ -60,44 +69,38 @@ fn line_14_what_does_not_fit_waits_in_line_and_is_woken_when_a_batch_is_done() {
 
     let accumulator = Arc::clone(&scene.accumulator);
     let (mut first, mut second) = (accumulator.waiting(), accumulator.waiting());
-    assert!(ask(&scene, &mut first, &big, &waker("first")).is_pending());
-    assert!(ask(&scene, &mut second, &big, &waker("second")).is_pending());
+    assert!(ask(&scene, &mut first, &big, &woken.waker("first")).is_pending());
+    assert!(ask(&scene, &mut second, &big, &woken.waker("second")).is_pending());
     // Somebody waits, so that nothing lingers.
     let calls = scene.produces();
     assert_eq!(calls.len(), 2);
     scene.acknowledge(&calls[0], 1);
-    assert_eq!(*woken.lock().unwrap(), ["first"]);
+    assert_eq!(woken.names(), ["first"]);
     assert!(
-        ask(&scene, &mut second, &big, &waker("second")).is_pending(),
+        ask(&scene, &mut second, &big, &woken.waker("second")).is_pending(),
         "it is not its turn"
     );
-    assert!(ask(&scene, &mut first, &big, &waker("first")).is_ready());
+    assert!(ask(&scene, &mut first, &big, &woken.waker("first")).is_ready());
     drop(first);
-    assert_eq!(*woken.lock().unwrap(), ["first", "second"]);
+    assert_eq!(woken.names(), ["first", "second"]);
 }
 
 #[test]
 fn line_14_who_gives_up_waiting_passes_the_turn_on() {
     let mut scene = Scene::new_lingering(1, small());
-    let woken = Arc::default();
-    let waker = |name| {
-        Waker::from(Arc::new(Names {
-            name,
-            woken: Arc::clone(&woken),
-        }))
-    };
+    let woken = Woken::default();
     let big = "x".repeat(700);
     let _ = (scene.append(0, &big), scene.append(0, &big));
     let accumulator = Arc::clone(&scene.accumulator);
     let (mut first, mut second) = (accumulator.waiting(), accumulator.waiting());
-    assert!(ask(&scene, &mut first, &big, &waker("first")).is_pending());
-    assert!(ask(&scene, &mut second, &big, &waker("second")).is_pending());
+    assert!(ask(&scene, &mut first, &big, &woken.waker("first")).is_pending());
+    assert!(ask(&scene, &mut second, &big, &woken.waker("second")).is_pending());
     let calls = scene.produces();
     scene.acknowledge(&calls[0], 1);
     // Woken, and cancelled before it could act.
     drop(first);
-    assert_eq!(*woken.lock().unwrap(), ["first", "second"]);
-    assert!(ask(&scene, &mut second, &big, &waker("second")).is_ready());
+    assert_eq!(woken.names(), ["first", "second"]);
+    assert!(ask(&scene, &mut second, &big, &woken.waker("second")).is_ready());
 }
 
 #[test]
@@ -123,22 +126,16 @@ fn line_14_a_record_over_the_whole_memory_is_refused_and_does_not_wait() {
 #[test]
 fn line_14_who_waits_for_a_topic_is_woken_when_it_is_known_or_the_producer_closes() {
     let mut scene = Scene::without_metadata(options());
-    let woken = Arc::default();
-    let waker = |name| {
-        Waker::from(Arc::new(Names {
-            name,
-            woken: Arc::clone(&woken),
-        }))
-    };
+    let woken = Woken::default();
     let accumulator = Arc::clone(&scene.accumulator);
     let mut waiting = accumulator.waiting();
-    assert!(ask(&scene, &mut waiting, "a", &waker("known")).is_pending());
+    assert!(ask(&scene, &mut waiting, "a", &woken.waker("known")).is_pending());
     assert_eq!(waiting.last_refused(), Some(&Refused::UnknownTopic));
     let _ = scene.facts();
     scene.leaders = vec![Some((1, 0))];
     scene.publish();
-    assert_eq!(*woken.lock().unwrap(), ["known"]);
-    assert!(ask(&scene, &mut waiting, "a", &waker("known")).is_ready());
+    assert_eq!(woken.names(), ["known"]);
+    assert!(ask(&scene, &mut waiting, "a", &woken.waker("known")).is_ready());
 
     let mut other = accumulator.waiting();
     let elsewhere = RecordRef {
@@ -147,13 +144,13 @@ fn line_14_who_waits_for_a_topic_is_woken_when_it_is_known_or_the_producer_close
     };
     assert!(
         accumulator
-            .poll_append(scene.now, &elsewhere, &mut other, &waker("closed"))
+            .poll_append(scene.now, &elsewhere, &mut other, &woken.waker("closed"))
             .is_pending()
     );
     scene.command(Command::Close {
         deadline_us: u64::MAX,
     });
-    assert_eq!(*woken.lock().unwrap(), ["known", "closed"]);
+    assert_eq!(woken.names(), ["known", "closed"]);
 }
 
 #[test]
