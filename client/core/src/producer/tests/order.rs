@@ -235,7 +235,7 @@ fn line_54_five_batches_are_in_flight_and_a_sent_one_takes_no_more() {
 }
 
 #[test]
-fn a_batch_in_doubt_stays_among_the_five_that_a_broker_remembers() {
+fn line_54_a_batch_in_doubt_stays_among_the_five_that_a_broker_remembers() {
     // The first is appended but refused, the next four are acknowledged: while it is sent again no
     // sixth may push it out of the broker's memory.
     let mut scene = Scene::new(1, options());
