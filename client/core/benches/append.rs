@@ -190,6 +190,7 @@ fn cluster() -> Cluster {
         leader: Some(BrokerId(1)),
         leader_epoch: 0,
         replicas: Vec::new(),
+        in_sync_replicas: Vec::new(),
     };
     let topic = Topic {
         id: uuid::Uuid::from_u128(1),

@@ -55,8 +55,10 @@ pub struct Partition {
     pub leader: Option<BrokerId>,
     /// The leader's epoch, -1 where the broker is too old to say.
     pub leader_epoch: i32,
-    /// All replicas.
+    /// All replicas, the preferred leader first.
     pub replicas: Vec<BrokerId>,
+    /// Those that have what is committed: `min.insync.replicas` counts them.
+    pub in_sync_replicas: Vec<BrokerId>,
 }
 
 impl Cluster {

@@ -284,6 +284,7 @@ fn cluster_at(leader_epoch: i32, leaders: &[i32]) -> Cluster {
         leader: (*leader > 0).then_some(BrokerId(*leader)),
         leader_epoch,
         replicas: Vec::new(),
+        in_sync_replicas: Vec::new(),
     });
     let entry = Topic {
         id: ID,

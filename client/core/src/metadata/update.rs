@@ -5,10 +5,10 @@ use crate::call::{BrokerId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
-use tidewatch_protocol::messages::MetadataResponse;
 use tidewatch_protocol::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
+use tidewatch_protocol::messages::{self, MetadataResponse};
 use uuid::Uuid;
 
 impl Cluster {
@@ -102,6 +102,7 @@ fn read_topic(answer: &MetadataResponseTopic, known: Option<&Topic>) -> Topic {
         leader: None,
         leader_epoch: -1,
         replicas: Vec::new(),
+        in_sync_replicas: Vec::new(),
     };
     // Brokers list every partition from 0 on; an index beyond their count is not one.
     let mut partitions = vec![unknown; answer.partitions.len()];
@@ -134,11 +135,12 @@ fn read_partition(entry: &MetadataResponsePartition, known: Option<&Partition>) 
         _ => Partition {
             leader: (entry.leader_id.0 >= 0).then_some(BrokerId(entry.leader_id.0)),
             leader_epoch: epoch,
-            replicas: entry
-                .replica_nodes
-                .iter()
-                .map(|node| BrokerId(node.0))
-                .collect(),
+            replicas: broker_ids(&entry.replica_nodes),
+            in_sync_replicas: broker_ids(&entry.isr_nodes),
         },
     }
+}
+
+fn broker_ids(nodes: &[messages::BrokerId]) -> Vec<BrokerId> {
+    nodes.iter().map(|node| BrokerId(node.0)).collect()
 }

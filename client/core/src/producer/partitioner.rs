@@ -177,6 +177,7 @@ mod tests {
             leader: None,
             leader_epoch: 0,
             replicas: Vec::new(),
+            in_sync_replicas: Vec::new(),
         };
         let (sticky, random) = (Sticky::default(), Random::default());
         sticky.choose_among(&vec![partition; 4]);

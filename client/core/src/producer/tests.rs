@@ -181,6 +181,7 @@ impl Scene {
             leader: leader.map(|(leader, _)| BrokerId(leader)),
             leader_epoch: leader.map_or(-1, |(_, epoch)| epoch),
             replicas: Vec::new(),
+            in_sync_replicas: Vec::new(),
         };
         let partitions = self.leaders.iter().map(partition).collect();
         let topic = Topic {

@@ -345,6 +345,18 @@ fn line_43_a_leader_that_went_away_is_not_kept() {
 }
 
 #[test]
+fn which_replicas_are_in_sync_is_told_as_the_broker_tells_it() {
+    let mut answer = topic("a", T, &[(2, 5)]);
+    let nodes = |ids: &[i32]| ids.iter().map(|id| (*id).into()).collect();
+    answer.partitions[0].replica_nodes = nodes(&[2, 3, 1]);
+    answer.partitions[0].isr_nodes = nodes(&[2, 1]);
+    let room = after(&[answer]);
+    let partition = room.cluster().partition("a", 0).unwrap();
+    assert_eq!(partition.replicas, [2, 3, 1].map(BrokerId));
+    assert_eq!(partition.in_sync_replicas, [2, 1].map(BrokerId));
+}
+
+#[test]
 fn line_26_a_hint_moves_the_leader_at_once_if_its_epoch_is_newer() {
     let mut room = after(&[topic("a", T, &[(1, 5)])]);
     while room.poll_fact(now_ms(0)).is_some() {}
