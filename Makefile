@@ -28,6 +28,9 @@ test: setup ## the contract: every rung of the test ladder, real Kafka included
 soak: setup ## the long form of what is short in `make test`
 	@$(LADDER) soak
 
+test-redpanda: ## the suites for a real Kafka against Redpanda in a container; needs Docker
+	@it/redpanda
+
 mutants: ## breaks the product on purpose, patch by patch, and wants each patch's test to fail
 	@it/mutants/run
 
@@ -46,4 +49,4 @@ doc: ## builds the documentation of the crates
 clean: ## removes what was built
 	@cargo clean
 
-.PHONY: help setup build demo check test soak mutants bench check-no-c fmt doc clean
+.PHONY: help setup build demo check test soak test-redpanda mutants bench check-no-c fmt doc clean

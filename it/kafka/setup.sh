@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh VERSION: puts a real Apache Kafka into the cache, once per machine: its jars, and for 4.x a
+# setup.sh VERSION: puts a real Apache Kafka into the cache, once per machine: its jars, and for 4.3 a
 # formatted data directory to copy and a class archive that cuts a broker's start to a second.
 # The cache is $TIDEWATCH_CACHE, else ~/.cache/tidewatch. Whole or not at all: built aside, then moved.
 set -eu
@@ -24,7 +24,7 @@ mv "$new" "$home"
 class_path=$(ls "$home"/libs/*.jar | LC_ALL=C sort | paste -sd:)
 jvm="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp $class_path"
 case $version in
-4.*)
+4.3.*)
   mkdir "$home/template"
   (cd "$home/template" && java $jvm kafka.tools.StorageTool format --standalone \
     -t AAAAAAAAAAAAAAAAAAAAAQ -c "$here/single.properties" >/dev/null 2>&1)

@@ -6,5 +6,7 @@ pub mod lines;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod simulation;
+pub mod suite;
 pub mod wire;
