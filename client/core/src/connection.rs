@@ -17,6 +17,7 @@ use crate::options::ClientOptions;
 use crate::time::{Now, Timer};
 use bytes::Bytes;
 use core::net::SocketAddr;
+use opening::{handshake_limit_ms, setup_limit_ms};
 use pipeline::{BadResponse, Patience, Pipeline};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -169,10 +170,9 @@ impl Connection {
             State::Connecting(attempt) | State::Handshaking { attempt, .. }
                 if attempt.deadline_us <= now_us =>
             {
-                let limit_ms = ctx.options.connection_setup_timeout_ms;
-                let what = match self.state {
-                    State::Connecting(_) => "connecting",
-                    _ => "the handshake",
+                let (what, limit_ms) = match self.state {
+                    State::Connecting(_) => ("connecting", setup_limit_ms(ctx.options)),
+                    _ => ("the handshake", handshake_limit_ms(ctx.options)),
                 };
                 self.give_up_attempt(format!("{what} took longer than {limit_ms} ms"), ctx);
             }
@@ -312,6 +312,7 @@ impl Connection {
         match self.pipeline.handle_response(frame, reply) {
             Ok((id, reply)) => {
                 self.backoff.reset();
+                ctx.peer.is_suspect = false;
                 self.throttle(reply.response.throttle_time_ms(), ctx.now);
                 ctx.out.ended.push_back((id, Ok(reply)));
                 self.pump(ctx);
@@ -463,6 +464,7 @@ impl Connection {
         self.state = State::BackingOff { until_us };
         let why: Arc<str> = why.into();
         self.last_failure = Some(why.clone());
+        ctx.peer.is_suspect = true;
         ctx.out.lost.push(self.key.0);
         let (stay, leave): (_, VecDeque<Call>) = std::mem::take(&mut self.queue)
             .into_iter()

@@ -503,5 +503,6 @@ fn new_peer(address: Address) -> Peer {
         address,
         versions: Default::default(),
         reached: false,
+        is_suspect: false,
     }
 }

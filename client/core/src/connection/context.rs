@@ -33,6 +33,9 @@ pub(crate) struct Peer {
     pub(crate) versions: AgreedVersions,
     /// A handshake succeeded once.
     pub(crate) reached: bool,
+    /// A lane of it failed, and it has answered on none since: a broker that hangs keeps its other
+    /// connections open.
+    pub(crate) is_suspect: bool,
 }
 
 /// Names a lane of a broker.

@@ -6,6 +6,8 @@ use super::pipeline::Pipeline;
 use super::{Attempt, Connection, Context, State};
 use crate::call::Lane;
 use crate::client::{Action, ConnectionId};
+use crate::options::ClientOptions;
+use crate::time::Now;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -47,7 +49,7 @@ impl Connection {
     pub(crate) fn handle_connected(&mut self, ctx: &mut Context<'_>) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Connecting(mut attempt) => {
-                attempt.deadline_us = setup_deadline_us(ctx);
+                attempt.deadline_us = after_ms(ctx.now, handshake_limit_ms(ctx.options));
                 self.pipeline = Pipeline::default();
                 self.throttled_until_us = 0;
                 self.state = State::Handshaking { attempt, asked: 0 };
@@ -59,7 +61,7 @@ impl Connection {
 
     pub(super) fn resolve(&mut self, ctx: &mut Context<'_>) {
         let id = ctx.names.fresh(self.key);
-        let deadline_us = setup_deadline_us(ctx);
+        let deadline_us = after_ms(ctx.now, setup_limit_ms(ctx.options));
         self.state = State::Resolving { id, deadline_us };
         ctx.out.actions.push_back(Action::Resolve {
             connection: id,
@@ -81,7 +83,7 @@ impl Connection {
             id,
             address,
             untried,
-            deadline_us: setup_deadline_us(ctx),
+            deadline_us: after_ms(ctx.now, setup_limit_ms(ctx.options)),
         });
         let fetched = matches!(self.key.1, Lane::Fetch(_));
         ctx.out.actions.push_back(Action::Connect {
@@ -133,6 +135,7 @@ impl Connection {
         match ctx.peer.versions.handle_answer(&answer) {
             Verdict::Agreed(apis) => {
                 ctx.peer.reached = true;
+                ctx.peer.is_suspect = false;
                 self.last_failure = None;
                 let used_us = ctx.now.monotonic_us;
                 self.state = State::Ready { id, apis, used_us };
@@ -170,7 +173,16 @@ impl Connection {
     }
 }
 
-fn setup_deadline_us(ctx: &Context<'_>) -> u64 {
-    let limit_us = ctx.options.connection_setup_timeout_ms.saturating_mul(1000);
-    ctx.now.monotonic_us.saturating_add(limit_us)
+/// How long resolving and connecting may take each.
+pub(super) fn setup_limit_ms(options: &ClientOptions) -> u64 {
+    options.connection_setup_timeout_ms
+}
+
+/// A handshake is a request too: who hangs does not get longer for it.
+pub(super) fn handshake_limit_ms(options: &ClientOptions) -> u64 {
+    setup_limit_ms(options).min(options.request_timeout_ms)
+}
+
+fn after_ms(now: Now, ms: u64) -> u64 {
+    now.monotonic_us.saturating_add(ms.saturating_mul(1000))
 }

@@ -8,7 +8,9 @@ use crate::time::Now;
 impl Router {
     /// The one that can take it soonest: a connection that is open and has room; else a broker of
     /// the cluster that has not failed; else a bootstrap address; else whichever may be tried again
-    /// by now. `None` while all are backing off: time or news will bring another try.
+    /// by now. One that failed on another lane is among the last, open or not: it may hang, and would
+    /// cost a whole request's timeout. `None` while all are backing off: time or news will bring
+    /// another try.
     pub(super) fn choose_any(&mut self, now: Now, lane: Lane) -> Option<BrokerId> {
         let mut best: Option<(Rank, u32, usize, BrokerId)> = None;
         // Spreads clients that start at the same moment over brokers.
@@ -39,6 +41,7 @@ impl Router {
         match connection {
             Some(c) if c.is_backing_off() => None,
             Some(c) if c.is_ready() && c.is_busy(now) => Some(Rank::Busy),
+            _ if self.peers.get(&id).is_some_and(|peer| peer.is_suspect) => Some(Rank::Failed),
             Some(c) if c.is_ready() => Some(Rank::Open),
             Some(c) if c.failures() > 0 => Some(Rank::Failed),
             _ if listed => Some(Rank::Listed),

@@ -208,3 +208,59 @@ fn a_controller_call_waits_until_the_cluster_is_known() {
     script.learn(cluster(&[(1, "broker"), (2, "broker")]));
     assert_eq!(script.expect_resolve().1, "broker-1:9092");
 }
+
+#[test]
+fn a_broker_that_hangs_on_one_lane_is_asked_last_on_another() {
+    let mut script = Script::with_brokers(2, &[]);
+    script.ask(1);
+    script.open();
+    let sent = script.expect_send();
+    script.answer::<MetadataRequest>(&sent, &MetadataResponse::default());
+    assert!(script.ended().1.is_ok());
+
+    // The kernel of a stopped broker still accepts, and its open connections stand.
+    let hanging = Destination::Broker(BrokerId(1));
+    script.call(hanging, Lane::Produce, metadata_body());
+    let produce = script.open();
+    script.expect_send();
+    script.pass_ms(30_000);
+    assert_eq!(script.expect_close().0, produce);
+    assert!(script.ended().1.is_err());
+    script.call(Destination::AnyBroker, Lane::General, metadata_body());
+    assert_eq!(script.expect_resolve().1, "broker-2:9092");
+}
+
+#[test]
+fn a_broker_that_answers_again_is_asked_as_before() {
+    let mut script = Script::with_brokers(2, &[]);
+    script.ask(1);
+    let general = script.open();
+    let before = script.expect_send();
+    let hanging = Destination::Broker(BrokerId(1));
+    script.call(hanging, Lane::Produce, metadata_body());
+    let produce = script.open();
+    script.expect_send();
+    refuse(&mut script, produce);
+
+    script.answer::<MetadataRequest>(&before, &MetadataResponse::default());
+    script.call(Destination::AnyBroker, Lane::General, metadata_body());
+    assert_eq!(script.expect_send().connection, general);
+}
+
+#[test]
+fn a_handshake_is_not_waited_for_longer_than_a_request() {
+    let mut script = Script::with_brokers(1, &[("request.timeout.ms", "5000")]);
+    script.ask(1);
+    let (id, _) = script.expect_resolve();
+    script.resolved(id, &["10.0.0.1:9092"]);
+    let (id, _) = script.expect_connect();
+    script.core.connected(script.now, id);
+    script.expect_send();
+    script.pass_ms(5_000);
+    let (closed, why) = script.expect_close();
+    assert_eq!(closed, id);
+    assert!(
+        why.contains("handshake") && why.contains("5000 ms"),
+        "{why}"
+    );
+}
