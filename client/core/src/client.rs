@@ -106,6 +106,8 @@ pub struct Client {
     wanted: BTreeMap<RoomId, Vec<Arc<str>>>,
     facts: VecDeque<(RoomId, Fact)>,
     finished: VecDeque<Action>,
+    /// Whose call went out last: the others come first.
+    last_caller: Option<RoomId>,
     random: fastrand::Rng,
     /// Something happened since the rooms were polled last.
     dirty: bool,
@@ -126,6 +128,7 @@ impl Client {
             wanted: BTreeMap::new(),
             facts: VecDeque::new(),
             finished: VecDeque::new(),
+            last_caller: None,
             random,
             dirty: false,
         }
@@ -301,11 +304,8 @@ impl Client {
             self.spread(now, from, &fact, &ids);
             moved = true;
         }
+        moved |= self.route_calls(now, &ids);
         for id in &ids {
-            while let Some(call) = self.poll_call(now, *id) {
-                self.router.handle_call(now, call);
-                moved = true;
-            }
             while let Some((request, outcome)) = self.room_mut(*id).and_then(|r| r.poll_finished())
             {
                 self.finished.push_back(Action::Finished(request, outcome));
@@ -313,6 +313,26 @@ impl Client {
             }
         }
         moved
+    }
+
+    /// Calls out, one room after the other: rooms that want the same connection share its places,
+    /// now and from one round to the next. Returns whether there were any.
+    fn route_calls(&mut self, now: Now, ids: &[RoomId]) -> bool {
+        let mut moved = false;
+        loop {
+            let last = ids.iter().position(|id| Some(*id) == self.last_caller);
+            let first = last.map_or(0, |last| last + 1);
+            let turn = ids.iter().cycle().skip(first).take(ids.len());
+            let next = turn
+                .copied()
+                .find_map(|id| Some((id, self.poll_call(now, id)?)));
+            let Some((id, call)) = next else {
+                return moved;
+            };
+            self.last_caller = Some(id);
+            self.router.handle_call(now, call);
+            moved = true;
+        }
     }
 
     fn poll_call(&mut self, now: Now, id: RoomId) -> Option<crate::call::Call> {

@@ -7,6 +7,7 @@ mod handshake;
 mod metadata;
 mod reaching;
 mod requests;
+mod turns;
 
 use crate::call::{
     Body, BrokerId, Call, CallId, Coordinated, Destination, Fact, Lane, Outcome, Reply, RequestId,

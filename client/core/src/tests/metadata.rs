@@ -10,7 +10,7 @@ use tidewatch_protocol::messages::metadata_response::{
 };
 use uuid::Uuid;
 
-const T: Uuid = Uuid::from_u128(7);
+pub(super) const T: Uuid = Uuid::from_u128(7);
 
 fn partition(index: i32, leader: i32, epoch: i32) -> MetadataResponsePartition {
     MetadataResponsePartition::default()
@@ -47,7 +47,7 @@ pub(super) fn response(topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
 
 /// Answers the next request with these topics.
 #[track_caller]
-fn tell(script: &mut Script<Client>, topics: Vec<MetadataResponseTopic>) -> Sent {
+pub(super) fn tell(script: &mut Script<Client>, topics: Vec<MetadataResponseTopic>) -> Sent {
     let sent = script.expect_send();
     assert_eq!(sent.api(), ApiKey::Metadata);
     script.answer::<MetadataRequest>(&sent, &response(topics));
