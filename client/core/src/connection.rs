@@ -289,6 +289,15 @@ impl Connection {
         }
     }
 
+    /// The cluster has a new picture. While this broker does not answer, calls that wait for it go
+    /// back to their rooms, which may send them elsewhere now: a stopped broker's kernel still
+    /// accepts, and a moved leader would be waited for until the handshake is given up.
+    pub(crate) fn handle_cluster(&mut self, ctx: &mut Context<'_>) {
+        if !self.is_ready() && ctx.peer.is_suspect {
+            self.give_back("it does not answer", true, ctx);
+        }
+    }
+
     fn id(&self) -> Option<ConnectionId> {
         match &self.state {
             State::Idle | State::BackingOff { .. } => None,
@@ -462,10 +471,16 @@ impl Connection {
         let wait_us = self.backoff.next_us(ctx.random);
         let until_us = ctx.now.monotonic_us.saturating_add(wait_us);
         self.state = State::BackingOff { until_us };
-        let why: Arc<str> = why.into();
-        self.last_failure = Some(why.clone());
+        self.last_failure = Some(why.into());
         ctx.peer.is_suspect = true;
         ctx.out.lost.push(self.key.0);
+        self.give_back(why, unreachable, ctx);
+    }
+
+    /// Calls that were not written: all of them where the broker cannot be reached, else those that
+    /// another could take.
+    fn give_back(&mut self, why: &str, unreachable: bool, ctx: &mut Context<'_>) {
+        let why: Arc<str> = why.into();
         let (stay, leave): (_, VecDeque<Call>) = std::mem::take(&mut self.queue)
             .into_iter()
             .partition(|call| !unreachable && matches!(call.destination, Destination::Broker(_)));

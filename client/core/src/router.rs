@@ -472,6 +472,10 @@ impl Router {
             }
         }
         self.forget_departed();
+        let connections: Vec<Key> = self.connections.keys().copied().collect();
+        for key in connections {
+            self.with(now, key, Connection::handle_cluster);
+        }
         self.route_waiting(now);
         self.settle(now);
     }

@@ -231,6 +231,32 @@ fn a_broker_that_hangs_on_one_lane_is_asked_last_on_another() {
 }
 
 #[test]
+fn a_call_that_waits_for_a_broker_that_hangs_goes_back_when_the_cluster_has_changed() {
+    let mut script = Script::with_brokers(2, &[]);
+    let hanging = Destination::Broker(BrokerId(1));
+    script.call(hanging.clone(), Lane::Produce, metadata_body());
+    script.open();
+    script.expect_send();
+    script.pass_ms(30_000);
+    script.expect_close();
+    assert!(script.ended().1.is_err_and(|error| error.written));
+
+    // Its kernel accepts once more; before the handshake is given up, another picture comes.
+    let again = script.call(hanging, Lane::Produce, metadata_body());
+    script.pass_ms(100);
+    let (id, _) = script.expect_resolve();
+    script.resolved(id, &["10.0.0.1:9092"]);
+    let (id, _) = script.expect_connect();
+    script.core.connected(script.now, id);
+    assert!(script.core.poll_ended().is_none());
+    script.learn(cluster(&[(1, "broker"), (2, "broker")]));
+    let (ended, result) = script.ended();
+    let error = result.unwrap_err();
+    assert_eq!(ended, again);
+    assert!(!error.written, "{error}");
+}
+
+#[test]
 fn a_broker_that_answers_again_is_asked_as_before() {
     let mut script = Script::with_brokers(2, &[]);
     script.ask(1);
