@@ -21,8 +21,9 @@ const VALUE_BYTES: usize = 1000;
 /// Less than a writer sends while a stopped leader is waited for.
 const BUFFER_MEMORY: usize = 128 << 10;
 const REQUEST_TIMEOUT_MS: &str = "5000";
-/// Two requests may time out one after the other, that for the new leader and that to the old one.
-const STALL_LIMIT: Duration = Duration::from_secs(12);
+/// Three requests of 5 s that time out one after the other, and a little: more is a stall. It is two
+/// as a rule, that to the stopped leader and that for its successor, and what was seen is printed.
+const STALL_LIMIT: Duration = Duration::from_secs(16);
 /// Everything else that is awaited comes within this.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The picture of the cluster is asked for again after so many acknowledgements.
