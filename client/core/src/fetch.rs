@@ -13,6 +13,7 @@ mod position;
 pub mod records;
 mod request;
 mod response;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::time::{Now, Timer};
 use inbox::Inbox;
 use listing::Listings;
 use position::{Partition, State};
+use session::Session;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
@@ -66,6 +68,8 @@ pub struct FetchRoom {
     cluster: Arc<Cluster>,
     partitions: BTreeMap<TopicPartition, Partition>,
     flights: BTreeMap<u64, Flight>,
+    /// By broker. A new one begins with its first Fetch.
+    sessions: BTreeMap<BrokerId, Session>,
     listings: Listings,
     /// Brokers whose next Fetch waits for partitions to be read, and since when.
     held_since_us: BTreeMap<BrokerId, u64>,
@@ -89,8 +93,13 @@ struct Flight {
 
 #[derive(Debug, Clone, Copy)]
 enum Asks {
-    /// For records; the response may be this large.
-    Fetch { max_bytes: usize },
+    /// For records.
+    Fetch {
+        /// The response may be this large.
+        max_bytes: usize,
+        /// It may leave out what has not changed (KIP-227).
+        is_incremental: bool,
+    },
     /// Where to begin.
     ListOffsets,
 }
@@ -120,6 +129,7 @@ impl FetchRoom {
             cluster: Arc::default(),
             partitions: BTreeMap::new(),
             flights: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             held_since_us: BTreeMap::new(),
             held_until_us: None,
             facts: VecDeque::new(),
@@ -387,6 +397,8 @@ impl Room for FetchRoom {
             return;
         };
         self.cluster = Arc::clone(cluster);
+        self.sessions
+            .retain(|broker, _| cluster.brokers.contains_key(broker));
         for (partition, entry) in &mut self.partitions {
             let leader = cluster.leader(&partition.topic, partition.partition);
             if leader.is_some() && entry.refused_by.is_some_and(|refused| leader != refused) {

@@ -9,7 +9,7 @@ use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_protocol::StrBytes;
 use tidewatch_protocol::messages::FetchRequest;
-use tidewatch_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use tidewatch_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use uuid::Uuid;
 
 /// Up to this version a Fetch names its topics; from the next on it carries their ids, which must
@@ -215,7 +215,7 @@ impl FetchRoom {
             .flights
             .values()
             .map(|flight| match flight.asks {
-                Asks::Fetch { max_bytes } => max_bytes,
+                Asks::Fetch { max_bytes, .. } => max_bytes,
                 Asks::ListOffsets => 0,
             })
             .sum();
@@ -234,19 +234,30 @@ impl FetchRoom {
         let ids_are_known = asked.iter().all(|ask| !ask.topic_id.is_nil());
         let version_cap = (!ids_are_known).then_some(LAST_FETCH_BY_NAME);
         let options = &self.options;
+        let session = self.sessions.entry(broker).or_default().request(&asked);
+        let asks = Asks::Fetch {
+            max_bytes,
+            is_incremental: session.is_incremental(),
+        };
         let body = FetchRequest::default()
             .with_max_wait_ms(i32::try_from(options.fetch_max_wait_ms).unwrap_or(i32::MAX))
             .with_min_bytes(options.fetch_min_bytes)
             .with_max_bytes(i32::try_from(max_bytes).unwrap_or(i32::MAX))
             .with_isolation_level(i8::from(options.read_committed))
+            .with_session_id(session.id)
+            .with_session_epoch(session.epoch)
             .with_rack_id(StrBytes::from_string(options.rack.clone()))
-            .with_topics(fetch_topics(&asked, options.max_partition_fetch_bytes));
+            .with_topics(fetch_topics(
+                &session.changed,
+                options.max_partition_fetch_bytes,
+            ))
+            .with_forgotten_topics_data(forgotten_topics(session.forgotten));
         let timeout_ms = options
             .request_timeout_ms
             .saturating_add(options.fetch_max_wait_ms);
         let flight = Flight {
             broker,
-            asks: Asks::Fetch { max_bytes },
+            asks,
             asked,
         };
         let body = Body::Fetch(body);
@@ -284,7 +295,7 @@ impl FetchRoom {
     }
 }
 
-fn fetch_topics(asked: &[Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
+fn fetch_topics(asked: &[&Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
     let partitions = asked.iter().map(|ask| {
         let wire = FetchPartition::default()
             .with_partition(ask.partition.partition)
@@ -299,6 +310,20 @@ fn fetch_topics(asked: &[Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
             let id = partitions.first().map_or(Uuid::nil(), |(_, (id, _))| *id);
             let partitions = partitions.into_iter().map(|(_, (_, wire))| wire);
             FetchTopic::default()
+                .with_topic(topic_name(&topic))
+                .with_topic_id(id)
+                .with_partitions(partitions.collect())
+        })
+        .collect()
+}
+
+fn forgotten_topics(forgotten: Vec<(TopicPartition, Uuid)>) -> Vec<ForgottenTopic> {
+    let topics = by_topic(forgotten).into_iter();
+    topics
+        .map(|(topic, partitions)| {
+            let id = partitions.first().map_or(Uuid::nil(), |(_, id)| *id);
+            let partitions = partitions.into_iter().map(|(partition, _)| partition);
+            ForgottenTopic::default()
                 .with_topic(topic_name(&topic))
                 .with_topic_id(id)
                 .with_partitions(partitions.collect())

@@ -6,6 +6,7 @@ mod offsets;
 mod reading;
 mod refusals;
 mod requests;
+mod sessions;
 
 use super::*;
 use crate::call::{Body, Lane, Response};

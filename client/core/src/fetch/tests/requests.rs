@@ -26,7 +26,7 @@ fn a_fetch_carries_the_options() {
     assert_eq!(broker_of(&call), BrokerId(1));
     assert_eq!((request.max_wait_ms, request.min_bytes), (500, 7));
     assert_eq!((request.max_bytes, request.isolation_level), (2000, 1));
-    assert_eq!((request.session_id, request.session_epoch), (0, -1));
+    assert_eq!((request.session_id, request.session_epoch), (0, 0));
     let topic = &request.topics[0];
     assert_eq!((&*topic.topic.0, topic.topic_id), ("t", ID));
     let partition = &topic.partitions[0];
