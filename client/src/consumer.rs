@@ -361,7 +361,10 @@ impl Consumer {
                 StartAt::Offset(offset) => Start::Offset(offset),
                 // Answers come in the order asked.
                 StartAt::Committed => match committed.next() {
-                    Some((_, Some(found))) => Start::Offset(found.offset),
+                    Some((_, Some(found))) => Start::Committed {
+                        offset: found.offset,
+                        leader_epoch: found.leader_epoch,
+                    },
                     _ => Start::Reset,
                 },
             };

@@ -5,6 +5,7 @@ use crate::by_topic::{by_topic, topic_name};
 use crate::call::{Body, BrokerId, Call, Destination, Lane, Permits, TopicPartition};
 use crate::fetch::listing::{ListedPartition, list_offsets_request};
 use crate::fetch::position::State;
+use crate::metadata::Cluster;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_protocol::StrBytes;
@@ -21,7 +22,10 @@ impl FetchRoom {
     pub(super) fn judge_leaderless(&mut self, now: Now) {
         let mut failed = Vec::new();
         for (partition, entry) in &self.partitions {
-            let wants = matches!(entry.state, State::Seeking(_) | State::Fetching(_));
+            let wants = matches!(
+                entry.state,
+                State::Seeking(_) | State::Fetching(_) | State::Validating(_)
+            );
             if wants
                 && entry.is_idle()
                 && let Some(code) = self.cluster.why_leaderless(partition)
@@ -45,7 +49,7 @@ impl FetchRoom {
                 && let Some(leader) = self.cluster.leader(&partition.topic, partition.partition)
                 && permits.may_send(leader.0, Lane::General)
             {
-                let asked = self.asked(partition, entry.epoch, 0, leader);
+                let asked = asked(&self.cluster, partition, entry.epoch, 0, leader);
                 let of_broker = seeks.entry(leader.0).or_default();
                 of_broker.push((asked, spec.timestamp()));
             }
@@ -125,26 +129,29 @@ impl FetchRoom {
         None
     }
 
-    /// The partitions that are to be fetched from each broker, those served longest ago first.
-    fn wanted_by_broker(&self) -> BTreeMap<BrokerId, Vec<Asked>> {
+    /// The partitions that are to be fetched from each broker, those served longest ago first. Those
+    /// whose leader has changed are to be validated first.
+    fn wanted_by_broker(&mut self) -> BTreeMap<BrokerId, Vec<Asked>> {
         let mut wanted: BTreeMap<BrokerId, Vec<(u64, Asked)>> = BTreeMap::new();
-        for (partition, entry) in &self.partitions {
-            let State::Fetching(offset) = entry.state else {
+        let cluster = &self.cluster;
+        for (partition, entry) in &mut self.partitions {
+            let State::Fetching(position) = entry.state else {
                 continue;
             };
             if !entry.is_idle() || entry.cursor.is_paused() {
                 continue;
             }
-            let Some(leader) = self.cluster.leader(&partition.topic, partition.partition) else {
+            let Some(leader) = cluster.leader(&partition.topic, partition.partition) else {
                 continue;
             };
+            if !entry.is_valid_at(position, leader) {
+                continue;
+            }
             let from = match entry.follower {
-                Some(follower) if self.cluster.brokers.contains_key(&follower.broker) => {
-                    follower.broker
-                }
+                Some(follower) if cluster.brokers.contains_key(&follower.broker) => follower.broker,
                 _ => leader.0,
             };
-            let asked = self.asked(partition, entry.epoch, offset, leader);
+            let asked = asked(cluster, partition, entry.epoch, position.offset, leader);
             let of_broker = wanted.entry(from).or_default();
             of_broker.push((entry.served, asked));
         }
@@ -156,25 +163,6 @@ impl FetchRoom {
             .into_iter()
             .map(|(broker, asked)| (broker, in_turns(asked)))
             .collect()
-    }
-
-    fn asked(
-        &self,
-        partition: &TopicPartition,
-        epoch: u64,
-        offset: i64,
-        leader: (BrokerId, i32),
-    ) -> Asked {
-        Asked {
-            partition: partition.clone(),
-            topic_id: self
-                .cluster
-                .topic_id(&partition.topic)
-                .unwrap_or(Uuid::nil()),
-            epoch,
-            offset,
-            leader,
-        }
     }
 
     fn fetches_from(&self, broker: BrokerId) -> bool {
@@ -216,7 +204,7 @@ impl FetchRoom {
             .values()
             .map(|flight| match flight.asks {
                 Asks::Fetch { max_bytes, .. } => max_bytes,
-                Asks::ListOffsets => 0,
+                Asks::ListOffsets | Asks::OffsetForLeaderEpoch => 0,
             })
             .sum();
         let used = self.inbox.buffer.live_bytes().saturating_add(in_flight);
@@ -265,7 +253,7 @@ impl FetchRoom {
         self.call(now, flight, lane, body, version_cap, timeout_ms)
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         now: Now,
         flight: Flight,
@@ -292,6 +280,23 @@ impl FetchRoom {
             timeout_us: timeout_ms.saturating_mul(1000),
             give_up_us: now.monotonic_us.saturating_add(give_up_after_us),
         }
+    }
+}
+
+/// A partition in a call; `offset` has no meaning in ListOffsets.
+pub(super) fn asked(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    epoch: u64,
+    offset: i64,
+    leader: (BrokerId, i32),
+) -> Asked {
+    Asked {
+        partition: partition.clone(),
+        topic_id: cluster.topic_id(&partition.topic).unwrap_or(Uuid::nil()),
+        epoch,
+        offset,
+        leader,
     }
 }
 

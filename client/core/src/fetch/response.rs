@@ -7,7 +7,7 @@ use crate::fetch::aborted::Aborted;
 use crate::fetch::buffer::LiveFrame;
 use crate::fetch::inbox::Watermarks;
 use crate::fetch::listing::{Listed, listed_offsets};
-use crate::fetch::position::{Follower, OffsetSpec, State};
+use crate::fetch::position::{FetchPosition, Follower, OffsetSpec, State};
 use crate::fetch::records::{Piece, Place};
 use crate::time::Now;
 use bytes::Bytes;
@@ -30,6 +30,8 @@ const FOLLOWER_LEASE_US: u64 = 300_000_000;
 struct Scan {
     /// The offset after the last whole batch, or where it was asked to begin.
     next_offset: i64,
+    /// Of the last whole batch.
+    leader_epoch: i32,
     /// A batch that cannot even be told apart from the next.
     is_unreadable: bool,
     /// What the header of a batch cut short announces, if it got that far.
@@ -98,9 +100,22 @@ impl FetchRoom {
                     _ => self.handle_unanswered(now, asked),
                 }
             }
+            (Ok(reply), Asks::OffsetForLeaderEpoch) => {
+                let asked = self.current(asked);
+                match reply.response {
+                    Response::OffsetForLeaderEpoch(response) => {
+                        self.handle_epoch_ends(now, &asked, &response);
+                    }
+                    _ => self.handle_unanswered(now, asked),
+                }
+            }
             (Err(error), Asks::ListOffsets) => {
                 let asked = self.current(asked);
                 self.handle_call_error(now, &asked, &error);
+            }
+            (Err(error), Asks::OffsetForLeaderEpoch) => {
+                let asked = self.current(asked);
+                self.handle_lost_validation(now, &asked, &error);
             }
         }
     }
@@ -168,7 +183,8 @@ impl FetchRoom {
         };
         match (listed.offset, spec) {
             (0.., _) => {
-                entry.state = State::Fetching(listed.offset);
+                // As Java: what was looked up is as this leader has it.
+                entry.state = State::Fetching(FetchPosition::at(listed.offset));
                 entry.refused_by = None;
                 entry.missing_since_us = None;
                 self.inbox
@@ -264,6 +280,9 @@ impl FetchRoom {
             }
             return;
         }
+        if data.diverging_epoch.end_offset >= 0 {
+            return self.handle_diverging(now, asked);
+        }
         let watermarks = watermarks(&data);
         let records = data.records.unwrap_or_default();
         let scan = Scan::of(&records, asked.offset);
@@ -295,7 +314,10 @@ impl FetchRoom {
         if scan.is_unreadable {
             entry.state = State::Unreadable;
         } else if scan.next_offset > asked.offset {
-            entry.state = State::Fetching(scan.next_offset);
+            entry.state = State::Fetching(FetchPosition {
+                offset: scan.next_offset,
+                leader_epoch: scan.leader_epoch,
+            });
         }
         if scan.is_unreadable || scan.next_offset > asked.offset {
             self.next_served += 1;
@@ -396,6 +418,9 @@ impl FetchRoom {
             }
             // Whatever a follower says, the leader knows better.
             entry.follower = None;
+            if is_other_epoch(code) {
+                entry.validated_by = None;
+            }
             entry.back_off(now, &mut self.random);
         }
         self.metadata_is_stale |= code.meaning().refresh_metadata;
@@ -417,6 +442,9 @@ impl FetchRoom {
         };
         entry.refused_by = Some(asked.map(|asked| asked.leader));
         entry.back_off(now, &mut self.random);
+        if is_other_epoch(code) {
+            entry.validated_by = None;
+        }
         let meaning = code.meaning();
         self.metadata_is_stale |=
             meaning.refresh_metadata || code == ErrorCode::UNKNOWN_LEADER_EPOCH || asked.is_none();
@@ -452,13 +480,17 @@ impl Scan {
     fn of(records: &Bytes, from: i64) -> Self {
         let mut scan = Self {
             next_offset: from,
+            leader_epoch: -1,
             is_unreadable: false,
             cut: None,
         };
         let mut batches = Batches::new(records.clone());
         for batch in &mut batches {
             match batch {
-                Ok(batch) => scan.next_offset = scan.next_offset.max(batch.header.next_offset()),
+                Ok(batch) => {
+                    scan.next_offset = scan.next_offset.max(batch.header.next_offset());
+                    scan.leader_epoch = batch.header.partition_leader_epoch;
+                }
                 Err(_) => scan.is_unreadable = true,
             }
         }
@@ -484,7 +516,15 @@ pub(super) fn watermarks(data: &PartitionData) -> Watermarks {
     }
 }
 
-fn doing(asked: &Asked) -> String {
+/// The two sides know different leaders: which records the position stands behind is in doubt.
+fn is_other_epoch(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::FENCED_LEADER_EPOCH | ErrorCode::UNKNOWN_LEADER_EPOCH
+    )
+}
+
+pub(super) fn doing(asked: &Asked) -> String {
     format!("fetch {} at {}", asked.partition, asked.offset)
 }
 

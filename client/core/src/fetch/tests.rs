@@ -7,6 +7,7 @@ mod reading;
 mod refusals;
 mod requests;
 mod sessions;
+mod validation;
 
 use super::*;
 use crate::call::{Body, Lane, Response};
