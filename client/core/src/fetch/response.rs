@@ -217,6 +217,11 @@ impl FetchRoom {
         if let Some(session) = self.sessions.get_mut(&answer.broker) {
             session.handle_answer(response.session_id);
         }
+        // A broker that throttles holds everything back, and that is no news of any partition
+        // (KIP-219).
+        if response.throttle_time_ms > 0 && response.responses.is_empty() {
+            return;
+        }
         let frame = self.hold_frame(&response);
         for topic in response.responses {
             let key = answer.topic_key(&topic.topic.0, topic.topic_id);

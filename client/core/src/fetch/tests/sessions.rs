@@ -262,3 +262,29 @@ fn line_24_an_answer_that_leaves_out_what_it_never_told_is_not_believed() {
         ((SESSION, 0), 3)
     );
 }
+
+#[test]
+fn line_42_an_answer_that_throttling_has_emptied_says_nothing() {
+    let throttled = |id| {
+        FetchResponse::default()
+            .with_session_id(id)
+            .with_throttle_time_ms(900)
+    };
+    let mut script = three_partitions();
+    let (call, _) = script.fetch();
+    script.reply(&call, Response::Fetch(throttled(0)));
+    assert!(script.status(0).failure.is_none());
+    assert!(script.status(0).watermarks.is_none());
+    let (call, request) = script.fetch();
+    assert_eq!(session_of(&request), (0, 0));
+    in_session(&mut script, &call, vec![empty(0), empty(1), empty(2)]);
+    let confirmed_us = script.now.monotonic_us;
+
+    script.wait_ms(500);
+    let (call, _) = script.fetch();
+    script.reply(&call, Response::Fetch(throttled(SESSION)));
+    let caught_up = script.status(0).caught_up.unwrap();
+    assert_eq!(caught_up.confirmed_us, confirmed_us);
+    let (_, request) = script.fetch();
+    assert_eq!(session_of(&request), (SESSION, 2));
+}
