@@ -1,5 +1,9 @@
 //! The consumer's handle: partitions assigned by hand, read in turns, offsets committed.
 
+mod stream;
+
+pub use stream::{ConsumerRecord, Events, Records};
+
 use crate::client::Client;
 use crate::handle::Handle;
 use std::future::poll_fn;
@@ -157,6 +161,17 @@ impl Consumer {
             Poll::Ready(event) => event.map(Some),
             Poll::Pending => Ok(None),
         }
+    }
+
+    /// What [`next`](Self::next) gives, as a stream; it ends when the client is closed.
+    pub fn events(&mut self) -> Events<'_> {
+        Events::new(self)
+    }
+
+    /// Every record of every partition, as a stream of copies; it ends when the client is closed.
+    /// An error concerns one partition, the others go on. Dropping the stream loses nothing.
+    pub fn records(&mut self) -> Records<'_> {
+        Records::new(self)
     }
 
     /// Reads on elsewhere. Nothing from before is delivered once this has returned.
@@ -361,7 +376,10 @@ impl Consumer {
                 StartAt::Offset(offset) => Start::Offset(offset),
                 // Answers come in the order asked.
                 StartAt::Committed => match committed.next() {
-                    Some((_, Some(found))) => Start::Offset(found.offset),
+                    Some((_, Some(found))) => Start::Committed {
+                        offset: found.offset,
+                        leader_epoch: found.leader_epoch,
+                    },
                     _ => Start::Reset,
                 },
             };

@@ -36,7 +36,7 @@ mod transport;
 mod wake;
 
 pub use client::{Client, TopicResults};
-pub use consumer::{Consumer, OffsetAndTimestamp, StartAt};
+pub use consumer::{Consumer, ConsumerRecord, Events, OffsetAndTimestamp, Records, StartAt};
 pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
 pub use tidewatch_client_core::admin::NewTopic;

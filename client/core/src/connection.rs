@@ -17,7 +17,6 @@ use crate::options::ClientOptions;
 use crate::time::{Now, Timer};
 use bytes::Bytes;
 use core::net::SocketAddr;
-use opening::{handshake_limit_ms, setup_limit_ms};
 use pipeline::{BadResponse, Patience, Pipeline};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -171,8 +170,8 @@ impl Connection {
                 if attempt.deadline_us <= now_us =>
             {
                 let (what, limit_ms) = match self.state {
-                    State::Connecting(_) => ("connecting", setup_limit_ms(ctx.options)),
-                    _ => ("the handshake", handshake_limit_ms(ctx.options)),
+                    State::Connecting(_) => ("connecting", self.setup_limit_ms(ctx.options)),
+                    _ => ("the handshake", self.handshake_limit_ms(ctx.options)),
                 };
                 self.give_up_attempt(format!("{what} took longer than {limit_ms} ms"), ctx);
             }

@@ -130,6 +130,17 @@ pub enum Error {
         /// Seek there to go on without them; `None` where the bytes do not tell.
         skip_to: Option<i64>,
     },
+    /// The log of a new leader ends before what was read, as after an unclean election: records from
+    /// there on are lost (KIP-320).
+    #[error(
+        "failed to {doing}: the new leader's log went another way at {end_offset}; records from there on were lost, seek to {end_offset} to read what came instead"
+    )]
+    Truncated {
+        /// What was being done, to what.
+        doing: String,
+        /// Where the logs part.
+        end_offset: i64,
+    },
     /// The thread that drives the client could not be started.
     #[error("failed to start the client's thread: {why}")]
     Thread {
@@ -159,9 +170,11 @@ impl Error {
     /// Whether doing the same again can help.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Usage(_) | Self::Thread { .. } | Self::Closed { .. } | Self::Records { .. } => {
-                false
-            }
+            Self::Usage(_)
+            | Self::Thread { .. }
+            | Self::Closed { .. }
+            | Self::Records { .. }
+            | Self::Truncated { .. } => false,
             Self::Broker { code, .. } => code.meaning().retriable,
             Self::Call { source, .. } => source.kind.is_retriable(),
             Self::TimedOut { .. } => true,

@@ -13,8 +13,10 @@ mod position;
 pub mod records;
 mod request;
 mod response;
+mod session;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 pub use position::{OffsetSpec, Start};
 
@@ -28,7 +30,8 @@ use crate::options::{ConsumerOptions, OffsetReset};
 use crate::time::{Now, Timer};
 use inbox::Inbox;
 use listing::Listings;
-use position::{Partition, State};
+use position::{FetchPosition, Partition, State};
+use session::Session;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
@@ -66,6 +69,8 @@ pub struct FetchRoom {
     cluster: Arc<Cluster>,
     partitions: BTreeMap<TopicPartition, Partition>,
     flights: BTreeMap<u64, Flight>,
+    /// By broker. A new one begins with its first Fetch.
+    sessions: BTreeMap<BrokerId, Session>,
     listings: Listings,
     /// Brokers whose next Fetch waits for partitions to be read, and since when.
     held_since_us: BTreeMap<BrokerId, u64>,
@@ -89,10 +94,17 @@ struct Flight {
 
 #[derive(Debug, Clone, Copy)]
 enum Asks {
-    /// For records; the response may be this large.
-    Fetch { max_bytes: usize },
+    /// For records.
+    Fetch {
+        /// The response may be this large.
+        max_bytes: usize,
+        /// It may leave out what has not changed (KIP-227).
+        is_incremental: bool,
+    },
     /// Where to begin.
     ListOffsets,
+    /// Whether a new leader's log holds what was read.
+    OffsetForLeaderEpoch,
 }
 
 /// A partition in a call.
@@ -120,6 +132,7 @@ impl FetchRoom {
             cluster: Arc::default(),
             partitions: BTreeMap::new(),
             flights: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             held_since_us: BTreeMap::new(),
             held_until_us: None,
             facts: VecDeque::new(),
@@ -235,7 +248,17 @@ impl FetchRoom {
     /// Begins a new epoch of `partition`: nothing that was fetched or asked for before counts.
     fn begin(&mut self, partition: &TopicPartition, start: Start) {
         let state = match (start, self.options.offset_reset) {
-            (Start::Offset(offset), _) => State::Fetching(offset),
+            (Start::Offset(offset), _) => State::Fetching(FetchPosition::at(offset)),
+            (
+                Start::Committed {
+                    offset,
+                    leader_epoch,
+                },
+                _,
+            ) => State::Fetching(FetchPosition {
+                offset,
+                leader_epoch,
+            }),
             (Start::Timestamp(ms), _) => State::Seeking(OffsetSpec::Timestamp(ms)),
             (Start::Earliest, _) | (Start::Reset, OffsetReset::Earliest) => {
                 State::Seeking(OffsetSpec::Earliest)
@@ -262,7 +285,7 @@ impl FetchRoom {
         self.next_epoch += 1;
         entry.restart(self.next_epoch, state);
         let position = match state {
-            State::Fetching(offset) => Some(offset),
+            State::Fetching(position) => Some(position),
             _ => None,
         };
         let cursor = &entry.cursor;
@@ -296,18 +319,23 @@ impl FetchRoom {
                 continue;
             };
             let standing = entry.cursor.standing();
-            let Some(position) = standing.position else {
+            let Some(offset) = standing.position else {
                 continue;
             };
             if entry.epoch != report.epoch || standing.epoch != report.epoch {
                 continue;
             }
             // Failures add up for as long as the position does not move.
-            let moved = entry.broken_at != Some(position);
-            let backoff = entry.backoff.clone();
+            let moved = entry.broken_at != Some(offset);
+            let (backoff, validated_by) = (entry.backoff.clone(), entry.validated_by);
+            let position = FetchPosition {
+                offset,
+                leader_epoch: standing.leader_epoch,
+            };
             self.restart(&report.partition, State::Fetching(position));
             if let Some(entry) = self.partitions.get_mut(&report.partition) {
-                entry.broken_at = Some(position);
+                entry.validated_by = validated_by;
+                entry.broken_at = Some(offset);
                 if !moved {
                     entry.backoff = backoff;
                 }
@@ -387,6 +415,8 @@ impl Room for FetchRoom {
             return;
         };
         self.cluster = Arc::clone(cluster);
+        self.sessions
+            .retain(|broker, _| cluster.brokers.contains_key(broker));
         for (partition, entry) in &mut self.partitions {
             let leader = cluster.leader(&partition.topic, partition.partition);
             if leader.is_some() && entry.refused_by.is_some_and(|refused| leader != refused) {
@@ -413,6 +443,8 @@ impl Room for FetchRoom {
         self.poll_seek(now, permits)
             .or_else(|| self.poll_listing(now, permits))
             .or_else(|| self.poll_fetch(now, permits))
+            // Last, because looking for what to fetch shows what is to be validated first.
+            .or_else(|| self.poll_validation(now, permits))
     }
 
     fn poll_fact(&mut self, now: Now) -> Option<Fact> {
@@ -456,7 +488,7 @@ impl Drop for FetchRoom {
 
 fn check_starts(wanted: &[(TopicPartition, Start)]) -> Result<(), Error> {
     let wrong = wanted.iter().find(|(_, start)| match start {
-        Start::Offset(at) | Start::Timestamp(at) => *at < 0,
+        Start::Offset(at) | Start::Timestamp(at) | Start::Committed { offset: at, .. } => *at < 0,
         _ => false,
     });
     match wrong {

@@ -157,12 +157,15 @@ impl Options {
                 client_id: String::new(),
                 request_timeout_ms: 0,
                 connection_setup_timeout_ms: 0,
+                connection_setup_timeout_max_ms: 0,
                 connections_max_idle_ms: 0,
                 reconnect_backoff_ms: 0,
                 reconnect_backoff_max_ms: 0,
                 retry_backoff_ms: 0,
                 retry_backoff_max_ms: 0,
                 metadata_max_age_ms: 0,
+                rebootstraps: true,
+                rebootstrap_trigger_ms: 0,
                 default_api_timeout_ms: 0,
             },
             producer: ProducerOptions {
@@ -238,6 +241,8 @@ pub struct ClientOptions {
     pub request_timeout_ms: u64,
     /// `socket.connection.setup.timeout.ms`.
     pub connection_setup_timeout_ms: u64,
+    /// `socket.connection.setup.timeout.max.ms`.
+    pub connection_setup_timeout_max_ms: u64,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: u64,
     /// `reconnect.backoff.ms`.
@@ -250,6 +255,10 @@ pub struct ClientOptions {
     pub retry_backoff_max_ms: u64,
     /// `metadata.max.age.ms`.
     pub metadata_max_age_ms: u64,
+    /// `metadata.recovery.strategy` rebootstrap.
+    pub rebootstraps: bool,
+    /// `metadata.recovery.rebootstrap.trigger.ms`.
+    pub rebootstrap_trigger_ms: u64,
     /// `default.api.timeout.ms`: how long a user's request (offsets, topics, commits) may take.
     pub default_api_timeout_ms: u64,
 }

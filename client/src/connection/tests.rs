@@ -163,6 +163,20 @@ async fn a_peer_that_does_not_read_ends_the_connection_when_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn line_39_a_write_dropped_midway_ends_the_connection() {
+    let mut scene = connected(4).await;
+    scene.frames.send(frame(b"head", &[b"tail"])).await.unwrap();
+    tokio::task::yield_now().await;
+    scene.task.abort();
+    let mut read = Vec::new();
+    scene.peer.read_to_end(&mut read).await.unwrap();
+    assert_eq!(
+        read, b"head",
+        "half a frame, and then nothing that could pass for one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_where_nobody_listens_is_told() {
     let (driver, mut events) = mpsc::channel(8);
     let to_driver = Events {

@@ -253,6 +253,7 @@ async fn line_44_dropping_the_driver_ends_a_consumer_that_waits() {
     scene.driver.abort();
     let end = consumer.next().await;
     assert!(matches!(end, Err(Error::Closed { .. })));
+    assert!(consumer.records().next().await.is_none());
 }
 
 #[test]

@@ -21,7 +21,7 @@ mod offset_for_leader_epoch;
 mod produce;
 
 pub(crate) use api_versions::encode_unsupported;
-pub(crate) use fetch::FetchWait;
+pub(crate) use fetch::{FetchWait, Wanted};
 pub(crate) use produce::ProduceWait;
 
 use crate::faults::{InjectedError, Part, with_errors};
@@ -113,7 +113,7 @@ impl Wait {
     }
 
     /// The answer, if what it waits for has come.
-    pub(crate) fn poll(&mut self, state: &State, now: Now) -> Option<Served> {
+    pub(crate) fn poll(&mut self, state: &mut State, now: Now) -> Option<Served> {
         match self {
             Self::Fetch(wait) => wait.poll(state, now),
             Self::Produce(wait) => wait.poll(state, now),

@@ -154,7 +154,7 @@ impl Cluster {
             }
             Progress::Waiting {
                 mut wait, strike, ..
-            } => match wait.poll(&self.state, now) {
+            } => match wait.poll(&mut self.state, now) {
                 Some(served) => self.finish(now, id, served, strike),
                 None => {
                     let seen = self.state.revision();

@@ -191,6 +191,7 @@ impl Cluster {
             .get_mut(&node)
             .ok_or(ControlError::NoNode(node))?;
         known.is_running = false;
+        self.state.forget_fetch_sessions(node);
         let cut: Vec<ConnectionId> = self.connections(Some(node)).collect();
         for id in cut {
             self.close(id, CloseReason::NodeStopped);

@@ -25,8 +25,7 @@
 //! It tells the truth as Apache Kafka 4.3 does: what it cannot do it does not advertise, and where
 //! Kafka closes a connection, so does it. What differs: there is one copy of each partition's log,
 //! and followers are as far as the high watermark says; consumers are served by leaders only;
-//! nothing is ever compacted or trimmed by time; there are no fetch sessions, which Kafka too may
-//! deny at any time; transactions and group membership are not served yet.
+//! nothing is ever compacted or trimmed by time; transactions and group membership are not served yet.
 //!
 //! [`Cluster::inject`] and its neighbours make it misbehave the way real ones do.
 
@@ -35,6 +34,7 @@ mod cluster;
 mod connection;
 mod control;
 mod faults;
+mod fetch_sessions;
 mod groups;
 mod log;
 mod now;

@@ -52,6 +52,8 @@ pub struct Options {
     /// A partition that holds more refuses writes with KAFKA_STORAGE_ERROR: what bounds the memory
     /// of topics that are never trimmed.
     pub max_log_bytes: usize,
+    /// `max.incremental.fetch.session.cache.slots`: fetch sessions that a node keeps (KIP-227).
+    pub fetch_session_slots: usize,
     /// How long after a node stops its partitions get other leaders.
     pub failover_us: u64,
 }
@@ -79,6 +81,7 @@ impl Default for Options {
                 DEFAULT_RETENTION_BYTES.to_string(),
             )]),
             max_log_bytes: DEFAULT_MAX_LOG_BYTES,
+            fetch_session_slots: 1000,
             failover_us: 0,
         }
     }

@@ -1,5 +1,6 @@
 //! What the cluster knows and stores: nodes, topics, committed offsets. The APIs read and change it.
 
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Groups, java_hash};
 use crate::options::{Endpoint, NodeId, Options};
 use crate::topic::{self, Partition, Topic, TopicConfig};
@@ -47,6 +48,7 @@ pub(crate) struct State {
     /// Coordinators that a test chose; the others follow from the hash of their key.
     pub(crate) coordinators: BTreeMap<String, NodeId>,
     names_by_id: BTreeMap<Uuid, String>,
+    fetch_sessions: BTreeMap<NodeId, FetchSessions>,
     rng: fastrand::Rng,
     next_producer_id: i64,
     /// Rises with every change that a waiting request may have waited for.
@@ -79,6 +81,7 @@ impl State {
             denied_writes: BTreeSet::new(),
             coordinators: BTreeMap::new(),
             names_by_id: BTreeMap::new(),
+            fetch_sessions: BTreeMap::new(),
             next_producer_id: rng.i64(1000..1_000_000),
             rng,
             revision: 0,
@@ -99,6 +102,20 @@ impl State {
         let id = self.next_producer_id;
         self.next_producer_id = id.wrapping_add(1).max(0);
         id
+    }
+
+    /// The fetch sessions of one node.
+    pub(crate) fn fetch_sessions(&mut self, node: NodeId) -> &mut FetchSessions {
+        let options = &self.options;
+        self.fetch_sessions.entry(node).or_insert_with(|| {
+            let seed = options.seed.wrapping_add(u64::from(node.0.unsigned_abs()));
+            FetchSessions::new(options.fetch_session_slots, seed)
+        })
+    }
+
+    /// A node that stops remembers nothing of them.
+    pub(crate) fn forget_fetch_sessions(&mut self, node: NodeId) {
+        self.fetch_sessions.remove(&node);
     }
 
     /// The nodes that Metadata lists.

@@ -3,6 +3,7 @@
 mod api_versions;
 mod faults;
 mod fetch;
+mod fetch_sessions;
 mod groups;
 mod hostile;
 mod nodes;

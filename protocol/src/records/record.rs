@@ -49,6 +49,43 @@ pub struct RecordRef<'a> {
     pub headers: HeadersRef<'a>,
 }
 
+impl Record {
+    /// The same record as a borrowed one.
+    pub fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self.headers.as_ref(),
+        }
+    }
+}
+
+impl RecordRef<'_> {
+    /// A copy in memory of its own, one piece for key, value and headers together: it may be kept
+    /// without keeping the batch alive that it came in.
+    pub fn to_record(&self) -> Record {
+        let parts = [
+            self.key.unwrap_or_default(),
+            self.value.unwrap_or_default(),
+            self.headers.raw,
+        ];
+        let mut rest = Bytes::from(parts.concat());
+        let [key, value, headers] = parts.map(|part| rest.split_to(part.len()));
+        Record {
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.map(|_| key),
+            value: self.value.map(|_| value),
+            headers: Headers {
+                raw: headers,
+                count: self.headers.count,
+            },
+        }
+    }
+}
+
 /// A record's headers, already checked, read on demand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Headers {

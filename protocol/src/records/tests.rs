@@ -64,6 +64,24 @@ fn line_12_null_and_empty_headers_and_backward_timestamps_come_back() {
 }
 
 #[test]
+fn line_55_a_copied_record_is_the_same_in_memory_of_its_own() {
+    let header = Header {
+        key: "h",
+        value: Some(b"1"),
+    };
+    let mut builder = BatchBuilder::with_capacity(0);
+    builder.append(1, Some(b"key"), Some(b"value"), &[header, header]);
+    builder.append(2, None, Some(b""), &[]);
+    builder.append(3, Some(b""), None, &[header]);
+    let batch = only(wire(&builder.seal()));
+    let shared: Vec<_> = batch.records(0).unwrap().map(Result::unwrap).collect();
+    let copied: Vec<_> = shared.iter().map(|r| r.as_ref().to_record()).collect();
+    assert_eq!(copied, shared);
+    let place = |record: &Record| record.value.as_ref().unwrap().as_ptr();
+    assert_ne!(place(&copied[0]), place(&shared[0]));
+}
+
+#[test]
 fn a_batch_refuses_what_its_deltas_cannot_hold_and_a_new_one_takes_it() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert_eq!(builder.append(i64::MIN, None, None, &[]), Some(0));

@@ -49,7 +49,7 @@ impl Connection {
     pub(crate) fn handle_connected(&mut self, ctx: &mut Context<'_>) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Connecting(mut attempt) => {
-                attempt.deadline_us = after_ms(ctx.now, handshake_limit_ms(ctx.options));
+                attempt.deadline_us = after_ms(ctx.now, self.handshake_limit_ms(ctx.options));
                 self.pipeline = Pipeline::default();
                 self.throttled_until_us = 0;
                 self.state = State::Handshaking { attempt, asked: 0 };
@@ -61,7 +61,7 @@ impl Connection {
 
     pub(super) fn resolve(&mut self, ctx: &mut Context<'_>) {
         let id = ctx.names.fresh(self.key);
-        let deadline_us = after_ms(ctx.now, setup_limit_ms(ctx.options));
+        let deadline_us = after_ms(ctx.now, self.setup_limit_ms(ctx.options));
         self.state = State::Resolving { id, deadline_us };
         ctx.out.actions.push_back(Action::Resolve {
             connection: id,
@@ -83,7 +83,7 @@ impl Connection {
             id,
             address,
             untried,
-            deadline_us: after_ms(ctx.now, setup_limit_ms(ctx.options)),
+            deadline_us: after_ms(ctx.now, self.setup_limit_ms(ctx.options)),
         });
         let fetched = matches!(self.key.1, Lane::Fetch(_));
         ctx.out.actions.push_back(Action::Connect {
@@ -171,16 +171,20 @@ impl Connection {
             _ => self.back_off(&why, true, ctx),
         }
     }
-}
 
-/// How long resolving and connecting may take each.
-pub(super) fn setup_limit_ms(options: &ClientOptions) -> u64 {
-    options.connection_setup_timeout_ms
-}
+    /// How long resolving and connecting may take each. It doubles with every failure in a row, so
+    /// that a slow network is reached in the end and a dead broker is given up soon (KIP-601).
+    pub(super) fn setup_limit_ms(&self, options: &ClientOptions) -> u64 {
+        let doublings = self.failures().min(20);
+        let limit_ms = options.connection_setup_timeout_ms;
+        let longest_ms = options.connection_setup_timeout_max_ms.max(limit_ms);
+        limit_ms.saturating_mul(1 << doublings).min(longest_ms)
+    }
 
-/// A handshake is a request too: who hangs does not get longer for it.
-pub(super) fn handshake_limit_ms(options: &ClientOptions) -> u64 {
-    setup_limit_ms(options).min(options.request_timeout_ms)
+    /// A handshake is a request too: who hangs does not get longer for it.
+    pub(super) fn handshake_limit_ms(&self, options: &ClientOptions) -> u64 {
+        self.setup_limit_ms(options).min(options.request_timeout_ms)
+    }
 }
 
 fn after_ms(now: Now, ms: u64) -> u64 {

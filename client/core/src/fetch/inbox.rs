@@ -4,7 +4,7 @@
 use crate::call::TopicPartition;
 use crate::error::Error;
 use crate::fetch::buffer::Buffer;
-use crate::fetch::position::Cursor;
+use crate::fetch::position::{Cursor, FetchPosition};
 use crate::fetch::records::{Fetched, Piece};
 use crate::options::ConsumerOptions;
 use crate::time::Now;
@@ -236,7 +236,7 @@ impl Inbox {
         partition: &TopicPartition,
         cursor: &Arc<Cursor>,
         epoch: u64,
-        position: Option<i64>,
+        position: Option<FetchPosition>,
     ) {
         let mut shared = self.lock();
         cursor.restart(epoch, position);
@@ -249,9 +249,9 @@ impl Inbox {
     }
 
     /// The position is known now: the cursor's epoch goes on from there.
-    pub(crate) fn handle_position(&self, cursor: &Cursor, epoch: u64, position: i64) {
+    pub(crate) fn handle_position(&self, cursor: &Cursor, epoch: u64, offset: i64) {
         let _order = self.lock();
-        cursor.restart(epoch, Some(position));
+        cursor.restart(epoch, Some(FetchPosition::at(offset)));
     }
 
     /// A partition is no longer assigned.

@@ -19,6 +19,14 @@ pub enum Start {
     Timestamp(i64),
     /// At this offset.
     Offset(i64),
+    /// At a committed offset. With a leader epoch it is noticed if the log has lost what was read
+    /// before it (KIP-320).
+    Committed {
+        /// The next offset to read.
+        offset: i64,
+        /// The epoch of the leader that appended the record before it, -1 where unknown.
+        leader_epoch: i32,
+    },
     /// As `auto.offset.reset` says.
     Reset,
 }
@@ -41,6 +49,24 @@ impl OffsetSpec {
             Self::Latest => -1,
             Self::Earliest => -2,
             Self::Timestamp(ms) => ms,
+        }
+    }
+}
+
+/// An offset to fetch from, and the epoch of the leader that appended the record before it: -1 where
+/// that is not known, and then nothing can be validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FetchPosition {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+}
+
+impl FetchPosition {
+    /// Of no known epoch.
+    pub(crate) fn at(offset: i64) -> Self {
+        Self {
+            offset,
+            leader_epoch: -1,
         }
     }
 }
@@ -84,17 +110,12 @@ impl Cursor {
     }
 
     /// Begins `epoch` at `position`: what is left of older epochs is never delivered.
-    pub(crate) fn restart(&self, epoch: u64, position: Option<i64>) {
+    pub(crate) fn restart(&self, epoch: u64, position: Option<FetchPosition>) {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let leader_epoch = match position {
-            // Reading on from the same place, after a batch that could not be read.
-            Some(_) if position == standing.position => standing.leader_epoch,
-            _ => -1,
-        };
         *standing = Standing {
             epoch,
-            position,
-            leader_epoch,
+            position: position.map(|position| position.offset),
+            leader_epoch: position.map_or(-1, |position| position.leader_epoch),
         };
     }
 
@@ -143,6 +164,8 @@ pub(crate) struct Partition {
     /// The leader, or that there was none, when the last call was refused: another one lifts the
     /// backoff.
     pub(crate) refused_by: Option<Option<(BrokerId, i32)>>,
+    /// The leader, with its epoch, whose log is known to hold what was read before the position.
+    pub(crate) validated_by: Option<(BrokerId, i32)>,
     /// The replica that the leader told us to fetch from (KIP-392).
     pub(crate) follower: Option<Follower>,
     /// Since when the topic or partition has been unknown to the brokers.
@@ -159,15 +182,20 @@ pub(crate) struct Partition {
 ///            offset found                 out of range           unread pieces read
 ///  Seeking ────────────────▶ Fetching ────────────────▶ OutOfRange ─────────────▶ Seeking
 ///     ▲                       │    ▲                                              or Parked
-///     └── seek, assign ───────┤    └── the reader has reported the batch ◀─┐
-///                             └── bytes that cannot be read ──▶ Unreadable ┘
+///     └── seek, assign ───────┤ ▲  └── the reader has reported the batch ◀─┐
+///                             │ │                                          │
+///                  new leader │ │ its log holds     bytes that             │
+///                             ▼ │ the position      cannot be read ──▶ Unreadable
+///                         Validating
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// The offset to begin at is asked for.
     Seeking(OffsetSpec),
     /// Read up to here: provisional until the reader has checked the batches' CRC.
-    Fetching(i64),
+    Fetching(FetchPosition),
+    /// A new leader is asked whether its log holds what was read up to here (KIP-320).
+    Validating(FetchPosition),
     /// The broker no longer has, or does not have yet, this offset.
     OutOfRange(i64),
     /// The reader will come upon something unreadable and report it.
@@ -195,6 +223,7 @@ impl Partition {
             retry_at_us: None,
             backoff,
             refused_by: None,
+            validated_by: None,
             follower: None,
             missing_since_us: None,
             broken_at: None,
@@ -207,7 +236,7 @@ impl Partition {
         self.epoch = epoch;
         self.state = state;
         self.retry_at_us = None;
-        self.missing_since_us = None;
+        self.validated_by = None;
         self.broken_at = None;
         self.handle_success();
     }
@@ -215,6 +244,20 @@ impl Partition {
     /// Whether a call may carry it now.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.retry_at_us.is_none()
+    }
+
+    /// Whether `leader`'s log is known to hold what was read before `position`; if it has to be asked
+    /// for that, the partition is validated next. Without an epoch nothing can be.
+    pub(crate) fn is_valid_at(&mut self, position: FetchPosition, leader: (BrokerId, i32)) -> bool {
+        if self.validated_by == Some(leader) {
+            return true;
+        }
+        if position.leader_epoch >= 0 && leader.1 >= 0 {
+            self.state = State::Validating(position);
+            return false;
+        }
+        self.validated_by = Some(leader);
+        true
     }
 
     /// Something worked: forgets past failures.
@@ -238,7 +281,7 @@ mod tests {
     #[test]
     fn nothing_of_an_older_epoch_moves_the_cursor() {
         let cursor = Cursor::new(1);
-        cursor.restart(2, Some(10));
+        cursor.restart(2, Some(FetchPosition::at(10)));
         assert!(!cursor.advance(1, 99, 0));
         assert!(cursor.advance(2, 11, 7));
         assert_eq!(
@@ -249,15 +292,7 @@ mod tests {
                 leader_epoch: 7
             }
         );
-    }
-
-    #[test]
-    fn the_leader_epoch_is_kept_when_reading_on_and_forgotten_when_seeking() {
-        let cursor = Cursor::new(1);
-        cursor.advance(1, 11, 7);
-        cursor.restart(2, Some(11));
-        assert_eq!(cursor.standing().leader_epoch, 7);
-        cursor.restart(3, Some(5));
+        cursor.restart(3, Some(FetchPosition::at(5)));
         assert_eq!(cursor.standing().leader_epoch, -1);
     }
 }

@@ -55,14 +55,11 @@ impl Fetched {
         let found = batch.records.next_ref()?;
         place.take(found, |record| record.offset, &mut batch.rest)
     }
-}
 
-/// Records whose keys and values are slices of the response: each keeps the whole response in
-/// memory, and counts against the buffer's bound, for as long as it lives. Keep copies instead.
-impl Iterator for Fetched {
-    type Item = Result<Record, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next record, its key and value being slices of the response, for those who hand them on
+    /// soon. The whole response stays in memory, and counts against `fetch.max.buffered.bytes`, for
+    /// as long as any of them lives.
+    pub fn next_shared(&mut self) -> Option<Result<Record, Error>> {
         let piece = self.piece.as_mut()?;
         let (place, batch) = match piece.next_batch()? {
             Ok(found) => found,
@@ -70,6 +67,17 @@ impl Iterator for Fetched {
         };
         let found = batch.records.next()?;
         place.take(found, |record| record.offset, &mut batch.rest)
+    }
+}
+
+/// Copies, each in memory of its own: a record that is kept does not keep the response that it came
+/// in. [`Fetched::next_ref`] copies nothing.
+impl Iterator for Fetched {
+    type Item = Result<Record, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.next_ref()?;
+        Some(found.map(|record| record.to_record()))
     }
 }
 

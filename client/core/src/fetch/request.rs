@@ -5,11 +5,12 @@ use crate::by_topic::{by_topic, topic_name};
 use crate::call::{Body, BrokerId, Call, Destination, Lane, Permits, TopicPartition};
 use crate::fetch::listing::{ListedPartition, list_offsets_request};
 use crate::fetch::position::State;
+use crate::metadata::Cluster;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_protocol::StrBytes;
 use tidewatch_protocol::messages::FetchRequest;
-use tidewatch_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use tidewatch_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use uuid::Uuid;
 
 /// Up to this version a Fetch names its topics; from the next on it carries their ids, which must
@@ -21,7 +22,10 @@ impl FetchRoom {
     pub(super) fn judge_leaderless(&mut self, now: Now) {
         let mut failed = Vec::new();
         for (partition, entry) in &self.partitions {
-            let wants = matches!(entry.state, State::Seeking(_) | State::Fetching(_));
+            let wants = matches!(
+                entry.state,
+                State::Seeking(_) | State::Fetching(_) | State::Validating(_)
+            );
             if wants
                 && entry.is_idle()
                 && let Some(code) = self.cluster.why_leaderless(partition)
@@ -45,7 +49,7 @@ impl FetchRoom {
                 && let Some(leader) = self.cluster.leader(&partition.topic, partition.partition)
                 && permits.may_send(leader.0, Lane::General)
             {
-                let asked = self.asked(partition, entry.epoch, 0, leader);
+                let asked = asked(&self.cluster, partition, entry.epoch, 0, leader);
                 let of_broker = seeks.entry(leader.0).or_default();
                 of_broker.push((asked, spec.timestamp()));
             }
@@ -125,26 +129,29 @@ impl FetchRoom {
         None
     }
 
-    /// The partitions that are to be fetched from each broker, those served longest ago first.
-    fn wanted_by_broker(&self) -> BTreeMap<BrokerId, Vec<Asked>> {
+    /// The partitions that are to be fetched from each broker, those served longest ago first. Those
+    /// whose leader has changed are to be validated first.
+    fn wanted_by_broker(&mut self) -> BTreeMap<BrokerId, Vec<Asked>> {
         let mut wanted: BTreeMap<BrokerId, Vec<(u64, Asked)>> = BTreeMap::new();
-        for (partition, entry) in &self.partitions {
-            let State::Fetching(offset) = entry.state else {
+        let cluster = &self.cluster;
+        for (partition, entry) in &mut self.partitions {
+            let State::Fetching(position) = entry.state else {
                 continue;
             };
             if !entry.is_idle() || entry.cursor.is_paused() {
                 continue;
             }
-            let Some(leader) = self.cluster.leader(&partition.topic, partition.partition) else {
+            let Some(leader) = cluster.leader(&partition.topic, partition.partition) else {
                 continue;
             };
+            if !entry.is_valid_at(position, leader) {
+                continue;
+            }
             let from = match entry.follower {
-                Some(follower) if self.cluster.brokers.contains_key(&follower.broker) => {
-                    follower.broker
-                }
+                Some(follower) if cluster.brokers.contains_key(&follower.broker) => follower.broker,
                 _ => leader.0,
             };
-            let asked = self.asked(partition, entry.epoch, offset, leader);
+            let asked = asked(cluster, partition, entry.epoch, position.offset, leader);
             let of_broker = wanted.entry(from).or_default();
             of_broker.push((entry.served, asked));
         }
@@ -156,25 +163,6 @@ impl FetchRoom {
             .into_iter()
             .map(|(broker, asked)| (broker, in_turns(asked)))
             .collect()
-    }
-
-    fn asked(
-        &self,
-        partition: &TopicPartition,
-        epoch: u64,
-        offset: i64,
-        leader: (BrokerId, i32),
-    ) -> Asked {
-        Asked {
-            partition: partition.clone(),
-            topic_id: self
-                .cluster
-                .topic_id(&partition.topic)
-                .unwrap_or(Uuid::nil()),
-            epoch,
-            offset,
-            leader,
-        }
     }
 
     fn fetches_from(&self, broker: BrokerId) -> bool {
@@ -215,8 +203,8 @@ impl FetchRoom {
             .flights
             .values()
             .map(|flight| match flight.asks {
-                Asks::Fetch { max_bytes } => max_bytes,
-                Asks::ListOffsets => 0,
+                Asks::Fetch { max_bytes, .. } => max_bytes,
+                Asks::ListOffsets | Asks::OffsetForLeaderEpoch => 0,
             })
             .sum();
         let used = self.inbox.buffer.live_bytes().saturating_add(in_flight);
@@ -234,19 +222,30 @@ impl FetchRoom {
         let ids_are_known = asked.iter().all(|ask| !ask.topic_id.is_nil());
         let version_cap = (!ids_are_known).then_some(LAST_FETCH_BY_NAME);
         let options = &self.options;
+        let session = self.sessions.entry(broker).or_default().request(&asked);
+        let asks = Asks::Fetch {
+            max_bytes,
+            is_incremental: session.is_incremental(),
+        };
         let body = FetchRequest::default()
             .with_max_wait_ms(i32::try_from(options.fetch_max_wait_ms).unwrap_or(i32::MAX))
             .with_min_bytes(options.fetch_min_bytes)
             .with_max_bytes(i32::try_from(max_bytes).unwrap_or(i32::MAX))
             .with_isolation_level(i8::from(options.read_committed))
+            .with_session_id(session.id)
+            .with_session_epoch(session.epoch)
             .with_rack_id(StrBytes::from_string(options.rack.clone()))
-            .with_topics(fetch_topics(&asked, options.max_partition_fetch_bytes));
+            .with_topics(fetch_topics(
+                &session.changed,
+                options.max_partition_fetch_bytes,
+            ))
+            .with_forgotten_topics_data(forgotten_topics(session.forgotten));
         let timeout_ms = options
             .request_timeout_ms
             .saturating_add(options.fetch_max_wait_ms);
         let flight = Flight {
             broker,
-            asks: Asks::Fetch { max_bytes },
+            asks,
             asked,
         };
         let body = Body::Fetch(body);
@@ -254,7 +253,7 @@ impl FetchRoom {
         self.call(now, flight, lane, body, version_cap, timeout_ms)
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         now: Now,
         flight: Flight,
@@ -284,7 +283,24 @@ impl FetchRoom {
     }
 }
 
-fn fetch_topics(asked: &[Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
+/// A partition in a call; `offset` has no meaning in ListOffsets.
+pub(super) fn asked(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    epoch: u64,
+    offset: i64,
+    leader: (BrokerId, i32),
+) -> Asked {
+    Asked {
+        partition: partition.clone(),
+        topic_id: cluster.topic_id(&partition.topic).unwrap_or(Uuid::nil()),
+        epoch,
+        offset,
+        leader,
+    }
+}
+
+fn fetch_topics(asked: &[&Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
     let partitions = asked.iter().map(|ask| {
         let wire = FetchPartition::default()
             .with_partition(ask.partition.partition)
@@ -299,6 +315,20 @@ fn fetch_topics(asked: &[Asked], partition_max_bytes: i32) -> Vec<FetchTopic> {
             let id = partitions.first().map_or(Uuid::nil(), |(_, (id, _))| *id);
             let partitions = partitions.into_iter().map(|(_, (_, wire))| wire);
             FetchTopic::default()
+                .with_topic(topic_name(&topic))
+                .with_topic_id(id)
+                .with_partitions(partitions.collect())
+        })
+        .collect()
+}
+
+fn forgotten_topics(forgotten: Vec<(TopicPartition, Uuid)>) -> Vec<ForgottenTopic> {
+    let topics = by_topic(forgotten).into_iter();
+    topics
+        .map(|(topic, partitions)| {
+            let id = partitions.first().map_or(Uuid::nil(), |(_, id)| *id);
+            let partitions = partitions.into_iter().map(|(partition, _)| partition);
+            ForgottenTopic::default()
                 .with_topic(topic_name(&topic))
                 .with_topic_id(id)
                 .with_partitions(partitions.collect())

@@ -7,7 +7,7 @@ use crate::fetch::aborted::Aborted;
 use crate::fetch::buffer::LiveFrame;
 use crate::fetch::inbox::Watermarks;
 use crate::fetch::listing::{Listed, listed_offsets};
-use crate::fetch::position::{Follower, OffsetSpec, State};
+use crate::fetch::position::{FetchPosition, Follower, OffsetSpec, State};
 use crate::fetch::records::{Piece, Place};
 use crate::time::Now;
 use bytes::Bytes;
@@ -30,10 +30,27 @@ const FOLLOWER_LEASE_US: u64 = 300_000_000;
 struct Scan {
     /// The offset after the last whole batch, or where it was asked to begin.
     next_offset: i64,
+    /// Of the last whole batch.
+    leader_epoch: i32,
     /// A batch that cannot even be told apart from the next.
     is_unreadable: bool,
     /// What the header of a batch cut short announces, if it got that far.
     cut: Option<Option<usize>>,
+}
+
+/// What is to be known of a Fetch response to read it.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    broker: BrokerId,
+    by_id: bool,
+    is_incremental: bool,
+}
+
+/// How a response names a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum TopicKey {
+    Id(Uuid),
+    Name(String),
 }
 
 impl FetchRoom {
@@ -44,35 +61,77 @@ impl FetchRoom {
         flight: Flight,
         reply: Result<Reply, CallError>,
     ) {
-        let mut current = Vec::new();
-        for asked in flight.asked {
-            let Some(entry) = self.partitions.get_mut(&asked.partition) else {
-                continue;
-            };
+        for asked in &flight.asked {
             // It may have been assigned again since, and be in a later call.
-            if entry.in_flight == Some(number) {
-                entry.in_flight = None;
-            }
-            if entry.epoch == asked.epoch {
-                current.push(asked);
+            if let Some(entry) = self.partitions.get_mut(&asked.partition) {
+                entry.in_flight.take_if(|in_flight| *in_flight == number);
             }
         }
-        match (reply, flight.asks) {
-            (Err(error), _) => self.handle_call_error(now, &current, &error),
-            (Ok(reply), Asks::ListOffsets) => match reply.response {
-                Response::ListOffsets(response) => self.handle_starts(now, &current, &response),
-                _ => self.handle_unanswered(now, current),
-            },
-            (Ok(reply), Asks::Fetch { .. }) => match reply.response {
-                Response::Fetch(response) => {
-                    self.handle_fetched(now, flight.broker, reply.version, current, response);
+        let Flight {
+            broker,
+            asks,
+            asked,
+        } = flight;
+        match (reply, asks) {
+            (Ok(reply), Asks::Fetch { is_incremental, .. }) => {
+                let Response::Fetch(response) = reply.response else {
+                    return self.handle_lost_fetch(now, broker, asked, None);
+                };
+                if ErrorCode(response.error_code).is_ok() {
+                    let by_id = reply.version >= FIRST_FETCH_BY_ID;
+                    let answer = Answer {
+                        broker,
+                        by_id,
+                        is_incremental,
+                    };
+                    self.handle_fetched(now, answer, asked, response);
+                } else {
+                    let code = ErrorCode(response.error_code);
+                    self.handle_refused_fetch(now, broker, is_incremental, asked, code);
                 }
-                _ => self.handle_unanswered(now, current),
-            },
+            }
+            (Err(error), Asks::Fetch { .. }) => {
+                self.handle_lost_fetch(now, broker, asked, Some(&error));
+            }
+            (Ok(reply), Asks::ListOffsets) => {
+                let asked = self.current(asked);
+                match reply.response {
+                    Response::ListOffsets(response) => self.handle_starts(now, &asked, &response),
+                    _ => self.handle_unanswered(now, asked),
+                }
+            }
+            (Ok(reply), Asks::OffsetForLeaderEpoch) => {
+                let asked = self.current(asked);
+                match reply.response {
+                    Response::OffsetForLeaderEpoch(response) => {
+                        self.handle_epoch_ends(now, &asked, &response);
+                    }
+                    _ => self.handle_unanswered(now, asked),
+                }
+            }
+            (Err(error), Asks::ListOffsets) => {
+                let asked = self.current(asked);
+                self.handle_call_error(now, &asked, &error);
+            }
+            (Err(error), Asks::OffsetForLeaderEpoch) => {
+                let asked = self.current(asked);
+                self.handle_lost_validation(now, &asked, &error);
+            }
         }
     }
 
-    fn handle_call_error(&mut self, now: Now, asked: &[Asked], source: &CallError) {
+    /// Those whose answer still counts: no seek, no new assignment came in between.
+    pub(super) fn current(&self, mut asked: Vec<Asked>) -> Vec<Asked> {
+        asked.retain(|asked| self.is_current(asked));
+        asked
+    }
+
+    fn is_current(&self, asked: &Asked) -> bool {
+        let entry = self.partitions.get(&asked.partition);
+        entry.is_some_and(|entry| entry.epoch == asked.epoch)
+    }
+
+    pub(super) fn handle_call_error(&mut self, now: Now, asked: &[Asked], source: &CallError) {
         self.metadata_is_stale = true;
         for asked in asked {
             let error = Error::Call {
@@ -94,7 +153,7 @@ impl FetchRoom {
     }
 
     /// The broker left out what it was asked for: asked again, not at once.
-    fn handle_unanswered(&mut self, now: Now, asked: impl IntoIterator<Item = Asked>) {
+    pub(super) fn handle_unanswered(&mut self, now: Now, asked: impl IntoIterator<Item = Asked>) {
         for asked in asked {
             let code = ErrorCode::UNKNOWN_SERVER_ERROR;
             self.handle_refusal(now, &asked.partition, Some(&asked), code);
@@ -124,7 +183,8 @@ impl FetchRoom {
         };
         match (listed.offset, spec) {
             (0.., _) => {
-                entry.state = State::Fetching(listed.offset);
+                // As Java: what was looked up is as this leader has it.
+                entry.state = State::Fetching(FetchPosition::at(listed.offset));
                 entry.refused_by = None;
                 entry.missing_since_us = None;
                 self.inbox
@@ -143,46 +203,54 @@ impl FetchRoom {
     fn handle_fetched(
         &mut self,
         now: Now,
-        broker: BrokerId,
-        version: i16,
+        answer: Answer,
         asked: Vec<Asked>,
         response: FetchResponse,
     ) {
-        let code = ErrorCode(response.error_code);
-        if !code.is_ok() {
-            for asked in &asked {
-                self.handle_refusal(now, &asked.partition, Some(asked), code);
-            }
-            return;
-        }
-        let by_id = version >= FIRST_FETCH_BY_ID;
-        let topic_key = |name: &str, id: Uuid| match by_id {
-            true => id.to_string(),
-            false => name.to_owned(),
-        };
-        let mut asked: BTreeMap<(String, i32), Asked> = asked
+        let mut asked: BTreeMap<(TopicKey, i32), Asked> = asked
             .into_iter()
             .map(|ask| {
-                let topic = topic_key(&ask.partition.topic, ask.topic_id);
+                let topic = answer.topic_key(&ask.partition.topic, ask.topic_id);
                 ((topic, ask.partition.partition), ask)
             })
             .collect();
+        if let Some(session) = self.sessions.get_mut(&answer.broker) {
+            session.handle_answer(response.session_id);
+        }
+        // A broker that throttles holds everything back, and that is no news of any partition
+        // (KIP-219).
+        if response.throttle_time_ms > 0 && response.responses.is_empty() {
+            return;
+        }
         let frame = self.hold_frame(&response);
         for topic in response.responses {
-            let key = topic_key(&topic.topic.0, topic.topic_id);
+            let key = answer.topic_key(&topic.topic.0, topic.topic_id);
             for data in topic.partitions {
                 // Nobody asked, or it is there twice: dropped.
                 let Some(asked) = asked.remove(&(key.clone(), data.partition_index)) else {
                     continue;
                 };
-                if ErrorCode(data.error_code).is_ok() {
-                    self.handle_records(now, broker, &asked, data, frame.as_ref());
+                let code = ErrorCode(data.error_code);
+                if code.is_ok() {
+                    self.remember_watermarks(answer.broker, &asked, &data);
+                }
+                if !self.is_current(&asked) {
+                    continue;
+                }
+                if code.is_ok() {
+                    self.handle_records(now, answer.broker, &asked, data, frame.as_ref());
                 } else {
-                    self.handle_fetch_refusal(now, broker, &asked, &data, &response.node_endpoints);
+                    let endpoints = &response.node_endpoints;
+                    self.handle_fetch_refusal(now, answer.broker, &asked, &data, endpoints);
                 }
             }
         }
-        self.handle_unanswered(now, asked.into_values());
+        let left_out = self.current(asked.into_values().collect());
+        if answer.is_incremental {
+            self.handle_unchanged(now, answer.broker, left_out);
+        } else {
+            self.handle_unanswered(now, left_out);
+        }
     }
 
     /// Everything in the response keeps its frame alive, asked for or not.
@@ -217,11 +285,10 @@ impl FetchRoom {
             }
             return;
         }
-        let watermarks = Watermarks {
-            log_start: data.log_start_offset,
-            last_stable: data.last_stable_offset,
-            high: data.high_watermark,
-        };
+        if data.diverging_epoch.end_offset >= 0 {
+            return self.handle_diverging(now, asked);
+        }
+        let watermarks = watermarks(&data);
         let records = data.records.unwrap_or_default();
         let scan = Scan::of(&records, asked.offset);
         let has_progress = scan.next_offset > asked.offset || scan.is_unreadable;
@@ -245,21 +312,30 @@ impl FetchRoom {
     }
 
     fn handle_progress(&mut self, asked: &Asked, scan: &Scan) {
+        self.handle_success(asked);
         let Some(entry) = self.partitions.get_mut(&asked.partition) else {
             return;
         };
-        // What the reader could not read was fetched once more: whether that helped is not known.
-        if entry.broken_at != Some(asked.offset) {
-            entry.handle_success();
-        }
         if scan.is_unreadable {
             entry.state = State::Unreadable;
         } else if scan.next_offset > asked.offset {
-            entry.state = State::Fetching(scan.next_offset);
+            entry.state = State::Fetching(FetchPosition {
+                offset: scan.next_offset,
+                leader_epoch: scan.leader_epoch,
+            });
         }
         if scan.is_unreadable || scan.next_offset > asked.offset {
             self.next_served += 1;
             entry.served = self.next_served;
+        }
+    }
+
+    pub(super) fn handle_success(&mut self, asked: &Asked) {
+        // What the reader could not read was fetched once more: whether that helped is not known.
+        if let Some(entry) = self.partitions.get_mut(&asked.partition)
+            && entry.broken_at != Some(asked.offset)
+        {
+            entry.handle_success();
         }
     }
 
@@ -347,6 +423,9 @@ impl FetchRoom {
             }
             // Whatever a follower says, the leader knows better.
             entry.follower = None;
+            if is_other_epoch(code) {
+                entry.validated_by = None;
+            }
             entry.back_off(now, &mut self.random);
         }
         self.metadata_is_stale |= code.meaning().refresh_metadata;
@@ -368,6 +447,9 @@ impl FetchRoom {
         };
         entry.refused_by = Some(asked.map(|asked| asked.leader));
         entry.back_off(now, &mut self.random);
+        if is_other_epoch(code) {
+            entry.validated_by = None;
+        }
         let meaning = code.meaning();
         self.metadata_is_stale |=
             meaning.refresh_metadata || code == ErrorCode::UNKNOWN_LEADER_EPOCH || asked.is_none();
@@ -403,13 +485,17 @@ impl Scan {
     fn of(records: &Bytes, from: i64) -> Self {
         let mut scan = Self {
             next_offset: from,
+            leader_epoch: -1,
             is_unreadable: false,
             cut: None,
         };
         let mut batches = Batches::new(records.clone());
         for batch in &mut batches {
             match batch {
-                Ok(batch) => scan.next_offset = scan.next_offset.max(batch.header.next_offset()),
+                Ok(batch) => {
+                    scan.next_offset = scan.next_offset.max(batch.header.next_offset());
+                    scan.leader_epoch = batch.header.partition_leader_epoch;
+                }
                 Err(_) => scan.is_unreadable = true,
             }
         }
@@ -418,7 +504,32 @@ impl Scan {
     }
 }
 
-fn doing(asked: &Asked) -> String {
+impl Answer {
+    fn topic_key(&self, name: &str, id: Uuid) -> TopicKey {
+        match self.by_id {
+            true => TopicKey::Id(id),
+            false => TopicKey::Name(name.to_owned()),
+        }
+    }
+}
+
+pub(super) fn watermarks(data: &PartitionData) -> Watermarks {
+    Watermarks {
+        log_start: data.log_start_offset,
+        last_stable: data.last_stable_offset,
+        high: data.high_watermark,
+    }
+}
+
+/// The two sides know different leaders: which records the position stands behind is in doubt.
+fn is_other_epoch(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::FENCED_LEADER_EPOCH | ErrorCode::UNKNOWN_LEADER_EPOCH
+    )
+}
+
+pub(super) fn doing(asked: &Asked) -> String {
     format!("fetch {} at {}", asked.partition, asked.offset)
 }
 

@@ -6,6 +6,8 @@ mod offsets;
 mod reading;
 mod refusals;
 mod requests;
+mod sessions;
+mod validation;
 
 use super::*;
 use crate::call::{Body, Lane, Response};

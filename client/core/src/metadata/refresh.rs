@@ -47,6 +47,8 @@ pub struct MetadataRoom {
     last_failure: Option<Arc<str>>,
     /// When the waits were looked at last.
     settled_us: u64,
+    /// The first request since the last answer that helped.
+    trying_since_us: Option<u64>,
     facts: VecDeque<Fact>,
     finished: VecDeque<(RequestId, Result<Outcome, Error>)>,
 }
@@ -88,6 +90,7 @@ impl MetadataRoom {
             backoff,
             last_failure: None,
             settled_us: 0,
+            trying_since_us: None,
             facts: VecDeque::new(),
             finished: VecDeque::new(),
         }
@@ -156,6 +159,7 @@ impl MetadataRoom {
         };
         let next = self.cluster.updated(response, asked, is_wanted);
         self.read_us = Some(now.monotonic_us);
+        self.trying_since_us = None;
         self.last_failure = None;
         // Each time that nothing is new the next request waits longer.
         let changed = *self.cluster != next;
@@ -183,6 +187,20 @@ impl MetadataRoom {
         self.stale = true;
         self.last_failure = Some(why.into());
         self.hold_off(now);
+        let trigger_us = self.options.rebootstrap_trigger_ms.saturating_mul(1000);
+        let is_over = |since_us: u64| now.monotonic_us.saturating_sub(since_us) >= trigger_us;
+        if self.trying_since_us.is_some_and(is_over) {
+            self.rebootstrap();
+        }
+    }
+
+    /// Forgets the known brokers, so that only the bootstrap addresses are trusted from here on: the
+    /// brokers may be gone, or belong to another cluster by now (KIP-1102).
+    fn rebootstrap(&mut self) {
+        if self.options.rebootstraps {
+            self.trying_since_us = None;
+            self.publish(Cluster::default());
+        }
     }
 
     /// Ends the requests whose topics are known, or whose time is over.
@@ -291,8 +309,7 @@ impl Room for MetadataRoom {
             Ok(Response::Metadata(response)) if response.brokers.is_empty() => {
                 let code = ErrorCode(response.error_code);
                 if code == ErrorCode::REBOOTSTRAP_REQUIRED {
-                    // Only the bootstrap addresses are trusted from here on (KIP-1102).
-                    self.publish(Cluster::default());
+                    self.rebootstrap();
                 }
                 self.fail(now, format!("the response lists no broker: {code}"));
             }
@@ -329,6 +346,7 @@ impl Room for MetadataRoom {
         self.last_number += 1;
         let body = Body::Metadata(self.request(&topics));
         self.asked = Some(topics);
+        self.trying_since_us.get_or_insert(now.monotonic_us);
         let timeout_us = self.options.request_timeout_ms.saturating_mul(1000);
         Some(Call {
             id: CallId {

@@ -174,6 +174,13 @@ pub(super) static TABLE: &[Row] = &[
         |o, v| o.client.connection_setup_timeout_ms = v.number,
     ),
     row(
+        "socket.connection.setup.timeout.max.ms",
+        "30000",
+        Number(1, MAX_MS),
+        "What that grows to while a broker cannot be reached, doubling with each failure.",
+        |o, v| o.client.connection_setup_timeout_max_ms = v.number,
+    ),
+    row(
         "connections.max.idle.ms",
         "540000",
         Number(1000, MAX_MS),
@@ -222,6 +229,20 @@ pub(super) static TABLE: &[Row] = &[
         Number(1000, MAX_MS),
         "The picture of the cluster is read again after this long, even if nothing seems to have changed.",
         |o, v| o.client.metadata_max_age_ms = v.number,
+    ),
+    row(
+        "metadata.recovery.strategy",
+        "rebootstrap",
+        OneOf(&["none", "rebootstrap"]),
+        "Whether bootstrap.servers are asked again when no known broker helps.",
+        |o, v| o.client.rebootstraps = v.text == "rebootstrap",
+    ),
+    row(
+        "metadata.recovery.rebootstrap.trigger.ms",
+        "300000",
+        Number(0, MAX_MS),
+        "How long metadata may fail to come before the known brokers are given up.",
+        |o, v| o.client.rebootstrap_trigger_ms = v.number,
     ),
     row(
         "acks",

@@ -35,7 +35,11 @@ impl Router {
 
     fn rank(&self, now: Now, id: BrokerId, connection: Option<&Connection>) -> Option<Rank> {
         let listed = self.cluster.brokers.contains_key(&id);
-        if !listed && id.0 >= 0 {
+        let is_bootstrap = id.0 < 0;
+        let is_first_contact = self.cluster.brokers.is_empty();
+        let is_trusted =
+            listed || (is_bootstrap && (is_first_contact || self.options.rebootstraps));
+        if !is_trusted {
             return None;
         }
         match connection {

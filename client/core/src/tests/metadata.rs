@@ -408,7 +408,7 @@ fn partition_numbers_out_of_range_and_topics_not_asked_for_are_not_believed() {
 }
 
 #[test]
-fn when_told_to_bootstrap_anew_no_known_broker_is_trusted() {
+fn line_43_when_told_to_bootstrap_anew_no_known_broker_is_trusted() {
     let mut room = after(&[topic("a", T, &[(1, 5)])]);
     room.handle_fact(now_ms(90_000), &Fact::MetadataStale);
     let call = room.poll_call(now_ms(90_000), &all()).unwrap();
@@ -416,6 +416,41 @@ fn when_told_to_bootstrap_anew_no_known_broker_is_trusted() {
     reply(&mut room, now_ms(90_000), call.id, told);
     assert!(room.cluster().brokers.is_empty());
     assert_eq!(room.poll_timeout().unwrap().1, Timer::Retry);
+}
+
+/// Brokers 1 and 2 are known; then every request fails, `failures` of them half a minute apart.
+fn failing(settings: &[(&str, &str)], failures: u64) -> MetadataRoom {
+    let mut room = MetadataRoom::new(options(settings).client, SEED);
+    room.handle_fact(now_ms(0), &Fact::TopicsWanted(vec!["a".into()]));
+    let call = room.poll_call(now_ms(0), &all()).unwrap();
+    let known = response(vec![topic("a", T, &[(1, 5)])]);
+    reply(&mut room, now_ms(0), call.id, known);
+    room.handle_fact(now_ms(1_000), &Fact::MetadataStale);
+    for failure in 1..=failures {
+        let call = room.poll_call(now_ms(failure * 30_000), &all()).unwrap();
+        let error = CallError {
+            kind: CallErrorKind::TimedOut {
+                address: "broker-1:9092".to_owned(),
+                timeout_ms: 30_000,
+            },
+            written: true,
+            broker: Some(BrokerId(1)),
+        };
+        let end = now_ms(failure * 30_000 + 28_000);
+        room.handle_reply(end, call.id, Err(error));
+    }
+    room
+}
+
+#[test]
+fn line_43_brokers_that_give_no_metadata_for_five_minutes_are_given_up() {
+    // The first request went out after 30 s: the tenth fails 298 s later.
+    assert_eq!(failing(&[], 10).cluster().brokers.len(), 2);
+    assert!(failing(&[], 11).cluster().brokers.is_empty());
+    let soon = [("metadata.recovery.rebootstrap.trigger.ms", "20000")];
+    assert!(failing(&soon, 1).cluster().brokers.is_empty());
+    let never = [("metadata.recovery.strategy", "none")];
+    assert_eq!(failing(&never, 11).cluster().brokers.len(), 2);
 }
 
 #[test]

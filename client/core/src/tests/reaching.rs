@@ -57,6 +57,30 @@ fn line_43_backoff_grows_has_jitter_and_resolves_again() {
 }
 
 #[test]
+fn line_43_the_time_to_set_up_a_connection_doubles_with_every_failure() {
+    let mut script = Script::with_brokers(1, &[]);
+    let mut limits_ms = Vec::new();
+    for _ in 0..4 {
+        script.ask(1);
+        let (id, _) = script.expect_resolve();
+        script.resolved(id, &["10.0.0.1:9092"]);
+        let (id, _) = script.expect_connect();
+        let began_us = script.now.monotonic_us;
+        let (at_us, timer) = script.core.poll_timeout().unwrap();
+        assert_eq!(timer, Timer::Connect);
+        script.pass_ms((at_us - began_us) / 1000);
+        let (closed, why) = script.expect_close();
+        assert_eq!(closed, id);
+        let limit_ms = (at_us - began_us) / 1000;
+        assert!(why.contains(&format!("longer than {limit_ms} ms")), "{why}");
+        limits_ms.push(limit_ms);
+        script.ended().1.unwrap_err();
+        script.pass_ms(1_500);
+    }
+    assert_eq!(limits_ms, [10_000, 20_000, 30_000, 30_000]);
+}
+
+#[test]
 fn a_name_that_does_not_resolve_fails_the_call_with_the_name() {
     let mut script = Script::with_brokers(1, &[]);
     script.ask(1);
@@ -155,6 +179,25 @@ fn line_43_when_all_brokers_are_down_the_bootstrap_addresses_are_resolved_again(
     script.answer::<MetadataRequest>(&sent, &MetadataResponse::default());
     let (ended, result) = script.ended();
     assert!(ended == call && result.is_ok());
+}
+
+#[test]
+fn line_43_without_recovery_the_bootstrap_addresses_are_for_the_first_contact_only() {
+    let settings = [("metadata.recovery.strategy", "none")];
+    let mut script = Script::router(&settings);
+    script.call(Destination::AnyBroker, Lane::General, metadata_body());
+    assert_eq!(script.expect_resolve().1, "boot:9092");
+
+    let mut script = Script::with_brokers(2, &settings);
+    script.call(Destination::AnyBroker, Lane::General, metadata_body());
+    for _ in 0..4 {
+        let (id, host) = script.expect_resolve();
+        assert_ne!(host, "boot:9092");
+        script.resolved(id, &["10.0.0.1:9092"]);
+        let (id, _) = script.expect_connect();
+        refuse(&mut script, id);
+        script.pass_ms(100);
+    }
 }
 
 #[test]

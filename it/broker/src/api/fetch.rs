@@ -1,7 +1,7 @@
-//! Fetch (1), versions 4 to 18, without sessions: the answer always has session id 0, with which
-//! Kafka too refuses to keep one (KIP-227).
+//! Fetch (1), versions 4 to 18.
 
 use super::{Api, Call, Outcome, Served, Wait, answer};
+use crate::fetch_sessions::{Context, PartitionKey, SessionRequest, partition_key};
 use crate::log::{EpochEnd, UNDEFINED};
 use crate::now::Now;
 use crate::state::{State, wire};
@@ -19,9 +19,6 @@ const FIRST_VERSION_WITH_HINTS: i16 = 16;
 const READ_COMMITTED: i8 = 1;
 /// Kafka's broker setting `fetch.max.bytes`: no response holds more, whatever was asked for.
 const FETCH_MAX_BYTES: usize = 57_671_680;
-/// A request of this epoch wants no session, or ends the one it names.
-const FINAL_SESSION_EPOCH: i32 = -1;
-const INITIAL_SESSION_EPOCH: i32 = 0;
 
 impl Api for FetchRequest {
     fn topics(&self, state: &State) -> Vec<String> {
@@ -33,24 +30,29 @@ impl Api for FetchRequest {
     }
 
     fn handle(self, state: &mut State, call: &Call) -> Outcome<FetchResponse> {
-        let session_less = matches!(
-            self.session_epoch,
-            FINAL_SESSION_EPOCH | INITIAL_SESSION_EPOCH
-        );
-        let checked = call.on_whole(|| match self.session_id {
-            0 => Ok(()),
-            _ if session_less => Ok(()),
-            _ => Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
-        });
-        if let Err(code) = checked {
-            return Outcome::Answer(
-                FetchResponse::default()
-                    .with_throttle_time_ms(call.throttle_ms)
-                    .with_error_code(code.0),
-            );
-        }
+        let by_id = call.version >= FIRST_VERSION_WITH_IDS;
+        let asked = wanted(&self, state, by_id);
+        let forgotten = forgotten(&self, by_id);
+        let request = SessionRequest {
+            id: self.session_id,
+            epoch: self.session_epoch,
+            by_id,
+        };
+        let sessions = state.fetch_sessions(call.node);
+        let begun = call.on_whole(|| sessions.begin(call.now, request, asked, &forgotten));
+        let (context, wanted) = match begun {
+            Ok(begun) => begun,
+            Err(code) => {
+                return Outcome::Answer(
+                    FetchResponse::default()
+                        .with_throttle_time_ms(call.throttle_ms)
+                        .with_error_code(code.0),
+                );
+            }
+        };
         let wait = FetchWait {
-            wanted: wanted(&self, state, call.version >= FIRST_VERSION_WITH_IDS),
+            context,
+            wanted: resolved(wanted, state, by_id),
             min_bytes: usize::try_from(self.min_bytes).unwrap_or(0),
             max_bytes: usize::try_from(self.max_bytes)
                 .unwrap_or(0)
@@ -60,7 +62,7 @@ impl Api for FetchRequest {
             call: call.clone(),
         };
         if self.max_wait_ms <= 0 || wait.is_ready(state) {
-            Outcome::Answer(wait.response(state))
+            Outcome::Answer(wait.response(state, call.now))
         } else {
             Outcome::Wait(Wait::Fetch(Box::new(wait)))
         }
@@ -84,13 +86,30 @@ fn wanted(request: &FetchRequest, state: &State, by_id: bool) -> Vec<Wanted> {
     partitions.collect()
 }
 
+/// What a session asked for earlier, in today's topics.
+fn resolved(mut wanted: Vec<Wanted>, state: &State, by_id: bool) -> Vec<Wanted> {
+    for wanted in &mut wanted {
+        wanted.topic = state.resolve(by_id, wanted.asked_id, &wanted.asked_name);
+    }
+    wanted
+}
+
+fn forgotten(request: &FetchRequest, by_id: bool) -> Vec<PartitionKey> {
+    let topics = request.forgotten_topics_data.iter();
+    let partitions = topics.flat_map(|topic| {
+        let key = |index| partition_key(by_id, topic.topic_id, &topic.topic, index);
+        topic.partitions.iter().map(move |index| key(*index))
+    });
+    partitions.collect()
+}
+
 /// One partition of a request.
-#[derive(Debug)]
-struct Wanted {
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
     topic: Result<String, ErrorCode>,
-    asked_name: TopicName,
-    asked_id: Uuid,
-    index: i32,
+    pub(crate) asked_name: TopicName,
+    pub(crate) asked_id: Uuid,
+    pub(crate) index: i32,
     offset: i64,
     leader_epoch: i32,
     last_fetched_epoch: i32,
@@ -115,6 +134,7 @@ struct Readable<'a> {
 #[derive(Debug)]
 pub(crate) struct FetchWait {
     call: Call,
+    context: Context,
     wanted: Vec<Wanted>,
     min_bytes: usize,
     max_bytes: usize,
@@ -123,9 +143,9 @@ pub(crate) struct FetchWait {
 }
 
 impl FetchWait {
-    pub(super) fn poll(&mut self, state: &State, now: Now) -> Option<Served> {
+    pub(super) fn poll(&mut self, state: &mut State, now: Now) -> Option<Served> {
         let ready = now.reached(self.deadline) || self.is_ready(state);
-        ready.then(|| answer::<FetchRequest>(&self.response(state), &self.call))
+        ready.then(|| answer::<FetchRequest>(&self.response(state, now), &self.call))
     }
 
     /// Enough bytes, or an answer that must not wait.
@@ -174,11 +194,36 @@ impl FetchWait {
         })
     }
 
-    fn response(&self, state: &State) -> FetchResponse {
+    fn response(&self, state: &mut State, now: Now) -> FetchResponse {
+        let mut answers = self.answers(state);
+        let sessions = state.fetch_sessions(self.call.node);
+        let session_id = sessions.finish(now, self.context, &mut answers);
+        let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+        for (wanted, data) in answers {
+            let (name, id) = (wanted.asked_name, wanted.asked_id);
+            match topics.last_mut() {
+                Some(last) if last.topic == name && last.topic_id == id => {
+                    last.partitions.push(data);
+                }
+                Some(_) | None => topics.push(
+                    FetchableTopicResponse::default()
+                        .with_topic(name)
+                        .with_topic_id(id)
+                        .with_partitions(vec![data]),
+                ),
+            }
+        }
+        FetchResponse::default()
+            .with_throttle_time_ms(self.call.throttle_ms)
+            .with_session_id(session_id)
+            .with_node_endpoints(self.hinted_endpoints(state, &topics))
+            .with_responses(topics)
+    }
+
+    fn answers(&self, state: &State) -> Vec<(Wanted, PartitionData)> {
         let mut room = self.max_bytes;
         let mut is_first = true;
-        let mut topics: Vec<FetchableTopicResponse> = Vec::new();
-        for wanted in &self.wanted {
+        let answers = self.wanted.iter().map(|wanted| {
             let data = match self.find(state, wanted) {
                 Ok(readable) => self.read(&readable, wanted, room, is_first),
                 Err(code) => self.refuse(state, wanted, code),
@@ -187,23 +232,9 @@ impl FetchWait {
             let size = data.records.as_ref().map_or(0, Bytes::len);
             is_first &= size == 0;
             room = room.saturating_sub(size);
-            let (name, id) = (&wanted.asked_name, wanted.asked_id);
-            match topics.last_mut() {
-                Some(last) if last.topic == *name && last.topic_id == id => {
-                    last.partitions.push(data);
-                }
-                Some(_) | None => topics.push(
-                    FetchableTopicResponse::default()
-                        .with_topic(name.clone())
-                        .with_topic_id(id)
-                        .with_partitions(vec![data]),
-                ),
-            }
-        }
-        FetchResponse::default()
-            .with_throttle_time_ms(self.call.throttle_ms)
-            .with_node_endpoints(self.hinted_endpoints(state, &topics))
-            .with_responses(topics)
+            (wanted.clone(), data)
+        });
+        answers.collect()
     }
 
     fn read(

@@ -308,25 +308,6 @@ fn line_37_from_version_13_on_topics_go_by_id() {
 }
 
 #[test]
-fn sessions_are_denied_without_an_error_and_unknown_ones_are_not_found() {
-    let mut script = Script::three_nodes();
-    let ask = |script: &mut Script, id, epoch| {
-        let request = fetch("t", 0, 0)
-            .with_session_id(id)
-            .with_session_epoch(epoch);
-        let response = script.call(1, 12, &request);
-        (response.error_code, response.session_id)
-    };
-    assert_eq!(ask(&mut script, 0, 0), (0, 0));
-    assert_eq!(ask(&mut script, 0, -1), (0, 0));
-    assert_eq!(ask(&mut script, 7, -1), (0, 0));
-    assert_eq!(
-        ask(&mut script, 7, 3),
-        (ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0, 0)
-    );
-}
-
-#[test]
 fn line_51_committed_readers_are_told_the_last_stable_offset_and_no_aborts() {
     let mut script = Script::three_nodes();
     script.produce(records(3).bytes());

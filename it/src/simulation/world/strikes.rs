@@ -83,19 +83,21 @@ impl World {
     }
 
     fn retriable_error(&mut self, api: ApiKey) -> ErrorCode {
-        let codes = if api == ApiKey::Produce {
-            [
+        let codes: &[ErrorCode] = if api == ApiKey::Produce {
+            &[
                 ErrorCode::NOT_LEADER_OR_FOLLOWER,
                 ErrorCode::NOT_ENOUGH_REPLICAS,
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 ErrorCode::KAFKA_STORAGE_ERROR,
             ]
         } else {
-            [
+            &[
                 ErrorCode::NOT_LEADER_OR_FOLLOWER,
                 ErrorCode::REPLICA_NOT_AVAILABLE,
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 ErrorCode::KAFKA_STORAGE_ERROR,
+                ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+                ErrorCode::INVALID_FETCH_SESSION_EPOCH,
             ]
         };
         codes[self.random.usize(0..codes.len())]

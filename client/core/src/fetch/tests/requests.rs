@@ -26,7 +26,7 @@ fn a_fetch_carries_the_options() {
     assert_eq!(broker_of(&call), BrokerId(1));
     assert_eq!((request.max_wait_ms, request.min_bytes), (500, 7));
     assert_eq!((request.max_bytes, request.isolation_level), (2000, 1));
-    assert_eq!((request.session_id, request.session_epoch), (0, -1));
+    assert_eq!((request.session_id, request.session_epoch), (0, 0));
     let topic = &request.topics[0];
     assert_eq!((&*topic.topic.0, topic.topic_id), ("t", ID));
     let partition = &topic.partitions[0];
@@ -226,12 +226,28 @@ fn line_55_a_kept_record_counts_until_it_is_gone() {
     let frame = set(&[batch(0, 2), batch(2, 2)]);
     script.exchange(data(frame.clone(), 4));
     let mut records = script.records();
-    let kept = records.next().unwrap().unwrap();
+    let kept = records.next_shared().unwrap().unwrap();
     assert_eq!(records.by_ref().count(), 3);
     drop(records);
     assert_eq!(script.inbox.buffer.live_bytes(), frame.len());
     drop(kept);
     assert_eq!(script.inbox.buffer.live_bytes(), 0);
+}
+
+#[test]
+fn line_55_a_copied_record_keeps_no_response() {
+    let mut script = Script::reading(options(), 0);
+    script.exchange(data(batch(0, 3).bytes(), 3));
+    let mut records = script.records();
+    let kept = [
+        records.next().unwrap().unwrap(),
+        records.next_ref().unwrap().unwrap().to_record(),
+    ];
+    drop(records);
+    assert_eq!(script.read_all(), [2]);
+    assert_eq!(script.inbox.buffer.live_bytes(), 0);
+    let values = kept.map(|record| record.value.unwrap());
+    assert!(values.iter().all(|value| **value == *b"vvvvvvvvvv"));
 }
 
 #[test]
@@ -245,7 +261,8 @@ fn line_55_kept_records_never_stop_the_consumer() {
     for offset in 0..5 {
         script.exchange(data(batch(offset, 1).with_values_of(2_000).bytes(), 9));
         assert!(script.call().is_none(), "a frame waits to be read");
-        kept.extend(script.records());
+        let mut records = script.records();
+        kept.extend(std::iter::from_fn(|| records.next_shared()));
     }
     assert_eq!(kept.len(), 5);
 }
