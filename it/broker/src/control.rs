@@ -302,6 +302,7 @@ impl Cluster {
     /// Makes `node` the coordinator of a group (or transactional id), until it stops.
     pub fn move_coordinator(&mut self, key: &str, node: NodeId) {
         self.state.coordinators.insert(key.to_owned(), node);
+        self.state.touch();
     }
 
     pub(crate) fn fail_over(&mut self, now: Now) {

@@ -52,6 +52,10 @@ pub struct Options {
     /// A partition that holds more refuses writes with KAFKA_STORAGE_ERROR: what bounds the memory
     /// of topics that are never trimmed.
     pub max_log_bytes: usize,
+    /// `group.initial.rebalance.delay.ms`: how long the first member of a group waits for more.
+    pub group_initial_rebalance_delay_ms: i32,
+    /// `group.min.session.timeout.ms`; the longest is Kafka's 30 minutes.
+    pub group_min_session_timeout_ms: i32,
     /// How long after a node stops its partitions get other leaders.
     pub failover_us: u64,
 }
@@ -79,6 +83,8 @@ impl Default for Options {
                 DEFAULT_RETENTION_BYTES.to_string(),
             )]),
             max_log_bytes: DEFAULT_MAX_LOG_BYTES,
+            group_initial_rebalance_delay_ms: 3000,
+            group_min_session_timeout_ms: 6000,
             failover_us: 0,
         }
     }

@@ -5,6 +5,7 @@ mod faults;
 mod fetch;
 mod groups;
 mod hostile;
+mod membership;
 mod nodes;
 mod offsets;
 mod produce;
