@@ -49,8 +49,9 @@ pub enum Lane {
     /// Fetch: long polls, of the consumer with this number. Consumers share no connection for them:
     /// one that waits for records would keep all others waiting.
     Fetch(u32),
-    /// JoinGroup, SyncGroup, Heartbeat: long waits.
-    Group,
+    /// JoinGroup, SyncGroup and Heartbeat of one consumer, by its number: a member that waits for the
+    /// others of its group must not hold up one that shares the client and is waited for.
+    Group(u32),
 }
 
 /// What a coordinator coordinates.
@@ -134,6 +135,10 @@ pub enum Body {
     FindCoordinator(messages::FindCoordinatorRequest),
     OffsetCommit(messages::OffsetCommitRequest),
     OffsetFetch(messages::OffsetFetchRequest),
+    JoinGroup(messages::JoinGroupRequest),
+    SyncGroup(messages::SyncGroupRequest),
+    Heartbeat(messages::HeartbeatRequest),
+    LeaveGroup(messages::LeaveGroupRequest),
     InitProducerId(messages::InitProducerIdRequest),
     CreateTopics(messages::CreateTopicsRequest),
     DeleteTopics(messages::DeleteTopicsRequest),
@@ -153,6 +158,10 @@ pub enum Response {
     FindCoordinator(messages::FindCoordinatorResponse),
     OffsetCommit(messages::OffsetCommitResponse),
     OffsetFetch(messages::OffsetFetchResponse),
+    JoinGroup(messages::JoinGroupResponse),
+    SyncGroup(messages::SyncGroupResponse),
+    Heartbeat(messages::HeartbeatResponse),
+    LeaveGroup(messages::LeaveGroupResponse),
     InitProducerId(messages::InitProducerIdResponse),
     CreateTopics(messages::CreateTopicsResponse),
     DeleteTopics(messages::DeleteTopicsResponse),
@@ -266,6 +275,20 @@ pub enum Outcome {
     Offsets(Vec<(TopicPartition, OffsetAndMetadata)>),
     /// One entry per topic asked for (CreateTopics, DeleteTopics).
     Topics(Vec<(Arc<str>, Result<(), crate::error::Error>)>),
+}
+
+/// A member as its group knows it: what a commit, in a transaction too, must carry so that the
+/// coordinator can tell a member from one that has been replaced (KIP-447).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// The group.
+    pub group_id: Arc<str>,
+    /// The generation that the member is in; -1 where it is in none.
+    pub generation_id: i32,
+    /// As the coordinator named it; empty where it is no member.
+    pub member_id: Arc<str>,
+    /// Its `group.instance.id`, if it is a static member (KIP-345).
+    pub group_instance_id: Option<Arc<str>>,
 }
 
 /// An offset as groups keep it, or as ListOffsets answers it.

@@ -4,10 +4,12 @@
 //! that a commit that is retried never overwrites a newer one.
 
 mod offsets;
+mod requests;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use offsets::shape_offset_fetch;
+pub(crate) use requests::{shape_join_group, shape_leave_group, shape_sync_group};
 
 use crate::backoff::Backoff;
 use crate::call::{
