@@ -3,8 +3,10 @@
 //! Requests go to the coordinator one after another in the order in which they were asked for, so
 //! that a commit that is retried never overwrites a newer one.
 
+pub mod assignor;
 mod offsets;
 mod requests;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 
