@@ -203,12 +203,67 @@ pub enum Fact {
     },
     /// NOT_COORDINATOR and the like: look it up again (line 30).
     CoordinatorLost(Coordinated),
+    /// A consumer's group assigned partitions to it, each with what the group has committed.
+    Assigned {
+        /// The consumer.
+        consumer: u32,
+        /// New ones only; none where nothing is new.
+        partitions: Arc<[(TopicPartition, Option<OffsetAndMetadata>)]>,
+    },
+    /// A consumer has to give partitions up; `Revoked` answers it.
+    Revoking {
+        /// The consumer.
+        consumer: u32,
+        /// These.
+        partitions: Arc<[TopicPartition]>,
+        /// In which way.
+        how: RevokeHow,
+        /// Comes back with the answer.
+        round: u64,
+    },
+    /// What was to be given up is: nothing of it is delivered any more, and the reader knows.
+    Revoked {
+        /// The consumer.
+        consumer: u32,
+        /// As it was asked for.
+        round: u64,
+    },
+    /// A consumer's group wants to know what was delivered; `Delivered` answers it.
+    PositionsWanted {
+        /// The consumer.
+        consumer: u32,
+    },
+    /// Where the reader of a consumer is through: it has come for more after these.
+    Delivered {
+        /// The consumer.
+        consumer: u32,
+        /// The next offset of each partition of which something was delivered.
+        positions: Arc<[(TopicPartition, OffsetAndMetadata)]>,
+    },
+    /// A consumer's group has something to tell its reader that waiting does not cure.
+    MembershipFailed {
+        /// The consumer.
+        consumer: u32,
+        /// What it is.
+        error: crate::error::Error,
+    },
     /// Every broker and every bootstrap address failed; trying goes on. For the `why` of a room's
     /// own timeouts.
     NoBrokerReachable {
         /// The last failure, naming the address.
         why: Arc<str>,
     },
+}
+
+/// In which way partitions are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokeHow {
+    /// The reader sees to it first, and may commit.
+    Ask,
+    /// They are another member's already: the reader is only told.
+    Lost,
+    /// The consumer itself wants to be rid of them.
+    Silently,
 }
 
 /// Which connections can take another call now. A room asks before it drains what cannot be taken
@@ -273,6 +328,8 @@ pub enum Outcome {
     Cluster(Arc<Cluster>),
     /// One entry per partition asked for, in its order. For ListOffsets: offset -1 where there is none.
     Offsets(Vec<(TopicPartition, OffsetAndMetadata)>),
+    /// A member as its group knows it.
+    Group(GroupMetadata),
     /// One entry per topic asked for (CreateTopics, DeleteTopics).
     Topics(Vec<(Arc<str>, Result<(), crate::error::Error>)>),
 }

@@ -89,8 +89,10 @@ pub(super) fn heartbeat(of: &GroupMetadata) -> HeartbeatRequest {
         .with_group_instance_id(instance(of))
 }
 
-/// In the shape of version 3 and up.
-pub(super) fn leave_group(of: &GroupMetadata, why: &str) -> LeaveGroupRequest {
+/// A farewell, in the shape of version 3 and up.
+pub(super) type Leave = LeaveGroupRequest;
+
+pub(super) fn leave_group(of: &GroupMetadata, why: &str) -> Leave {
     let leaving = MemberIdentity::default()
         .with_member_id(text(&of.member_id))
         .with_group_instance_id(instance(of))
