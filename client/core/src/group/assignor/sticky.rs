@@ -195,3 +195,45 @@ fn subscriptions_are_same(members: &[(&GroupMember, Claim)]) -> bool {
         topics.len() == first.len() && topics.iter().all(|topic| first.contains(topic))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::CooperativeSticky;
+    use super::*;
+
+    fn member(id: &str, owned: &[i32], generation: i32) -> GroupMember {
+        GroupMember {
+            id: id.to_owned(),
+            instance_id: None,
+            subscription: Subscription {
+                topics: vec![Arc::from("t")],
+                owned: owned.iter().map(|p| TopicPartition::new("t", *p)).collect(),
+                generation: Some(generation),
+                ..Subscription::default()
+            },
+        }
+    }
+
+    fn assigned(members: &[GroupMember]) -> Vec<Vec<i32>> {
+        let counts = PartitionCounts::from([(Arc::from("t"), 2)]);
+        let assigned = CooperativeSticky::default().assign(&counts, members);
+        let assigned: BTreeMap<String, Assignment> = assigned.into_iter().collect();
+        let of = |member: &GroupMember| {
+            let partitions = assigned[&member.id].partitions.iter();
+            partitions.map(|partition| partition.partition).collect()
+        };
+        members.iter().map(of).collect()
+    }
+
+    #[test]
+    fn line_33_a_partition_claimed_in_an_older_generation_is_not_kept() {
+        let members = [member("a", &[0, 1], 1), member("b", &[0], 2)];
+        assert_eq!(assigned(&members), [[1], [0]]);
+    }
+
+    #[test]
+    fn a_partition_that_two_claim_in_one_generation_is_nobodys_at_first() {
+        let members = [member("a", &[0], 2), member("b", &[0, 1], 2)];
+        assert_eq!(assigned(&members), [vec![], vec![1]]);
+    }
+}
