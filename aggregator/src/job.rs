@@ -187,6 +187,8 @@ impl Job {
         let partition = match &event {
             Event::Records(fetched) => fetched.topic_partition().clone(),
             Event::CaughtUp(partition) => partition.clone(),
+            // Its partitions are assigned by hand.
+            Event::Rebalance(_) => return Ok(()),
         };
         let Some(task) = self.tasks.get_mut(&partition) else {
             return Ok(());

@@ -171,7 +171,7 @@ impl Drop for Background {
 }
 
 /// The core ends every request with the outcome of its kind; if it ever did not, that is told.
-fn unexpected(doing: &str, outcome: &Outcome) -> Error {
+pub(crate) fn unexpected(doing: &str, outcome: &Outcome) -> Error {
     Error::Usage(format!(
         "failed to {doing}: it ended as another request does: {outcome:?}"
     ))

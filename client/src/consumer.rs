@@ -1,4 +1,4 @@
-//! The consumer's handle: partitions assigned by hand, read in turns, offsets committed.
+//! The consumer's handle: partitions assigned by hand or by a group, read in turns, offsets committed.
 
 mod stream;
 
@@ -9,7 +9,7 @@ use crate::handle::Handle;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tidewatch_client_core::call::{OffsetAndMetadata, Outcome, TopicPartition};
+use tidewatch_client_core::call::{GroupMetadata, OffsetAndMetadata, Outcome, TopicPartition};
 use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::fetch::inbox::{Event, Inbox, PartitionStatus};
@@ -17,7 +17,34 @@ use tidewatch_client_core::fetch::{self, OffsetSpec, Start};
 use tidewatch_client_core::group;
 use tidewatch_client_core::options::ConsumerOptions;
 
-/// Reads partitions that its user assigns.
+/// Reads partitions that its user assigns, or as a member of a group those that the group does.
+///
+/// As a member:
+///
+/// ```no_run
+/// use tidewatch_client::{Client, Event, Rebalance};
+/// # async fn read(client: Client) -> Result<(), tidewatch_client::Error> {
+/// let mut consumer = client.consumer().await?;
+/// consumer.subscribe(["cpu-monitor"]).await?;
+/// loop {
+///     match consumer.next().await? {
+///         Event::Records(records) => {
+///             for record in records {
+///                 println!("{:?}", record?.value);
+///             }
+///         }
+///         // The group waits until `revoking` is dropped: what was done so far can be committed.
+///         Event::Rebalance(Rebalance::Revoking(revoking)) => {
+///             consumer.commit_positions().await?;
+///             drop(revoking);
+///         }
+///         Event::Rebalance(_) | Event::CaughtUp(_) => {}
+///     }
+/// }
+/// # }
+/// ```
+///
+/// By hand:
 ///
 /// ```no_run
 /// use tidewatch_client::{Client, Event, OffsetAndMetadata, StartAt, TopicPartition};
@@ -33,6 +60,7 @@ use tidewatch_client_core::options::ConsumerOptions;
 ///             }
 ///         }
 ///         Event::CaughtUp(partition) => println!("{partition}: nothing more for now"),
+///         Event::Rebalance(_) => {} // only after `subscribe`
 ///     }
 ///     consumer.commit_positions().await?;
 /// }
@@ -103,6 +131,54 @@ impl Client {
 }
 
 impl Consumer {
+    /// Becomes a member of the group that reads these topics together, or changes which topics. The
+    /// group assigns partitions, and takes them again: [`Event::Rebalance`] tells. They are read
+    /// from where the group has committed, else as `auto.offset.reset` says.
+    ///
+    /// Heartbeats go on while the reader is busy. If it does not come for more within
+    /// `max.poll.interval.ms`, the consumer leaves the group until it does.
+    ///
+    /// With `enable.auto.commit`, which is the default, what was read before the reader came for
+    /// more is committed every `auto.commit.interval.ms` and before partitions are given up.
+    ///
+    /// # Errors
+    /// No `group.id`, no topic, assignors that do not fit together. What the group refuses later
+    /// comes out of [`next`](Self::next).
+    pub async fn subscribe<T: Into<Arc<str>>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        let topics = topics.into_iter().map(Into::into).collect();
+        let command = group::Command::Subscribe(topics);
+        self.group("subscribe", command).await.map(|_| ())
+    }
+
+    /// Gives all partitions of the group up and leaves it, at once for the others. A static member
+    /// (`group.instance.id`) keeps its place until its session is over.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn unsubscribe(&self) -> Result<(), Error> {
+        self.inbox.settle();
+        self.group("unsubscribe", group::Command::Unsubscribe)
+            .await
+            .map(|_| ())
+    }
+
+    /// The member as its group knows it, by value: transactions that commit its offsets carry it.
+    /// Of generation -1 while it is in none.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn group_metadata(&self) -> Result<GroupMetadata, Error> {
+        let doing = "look at the group";
+        let command = Command::Group(self.number, group::Command::Metadata);
+        match self.handle.request(doing, command).await? {
+            Outcome::Group(metadata) => Ok(metadata),
+            other => Err(crate::client::unexpected(doing, &other)),
+        }
+    }
+
     /// Reads exactly these partitions from now on, each from where it says. Positions are looked up
     /// in the background; only what the group has committed is waited for.
     ///
@@ -148,6 +224,8 @@ impl Consumer {
     /// has no position (`auto.offset.reset` none) and needs a [`seek`](Self::seek).
     /// [`Error::Closed`] when the client is.
     pub async fn next(&mut self) -> Result<Event, Error> {
+        // However long this takes, the reader is not late.
+        let _waiting = self.inbox.pulse().wait();
         poll_fn(|context| self.inbox.poll_event(context)).await
     }
 
@@ -169,7 +247,9 @@ impl Consumer {
     }
 
     /// Every record of every partition, as a stream of copies; it ends when the client is closed.
-    /// An error concerns one partition, the others go on. Dropping the stream loses nothing.
+    /// An error concerns one partition, the others go on. Partitions that a group takes are given up
+    /// at once: who wants to commit before reads [`events`](Self::events). Dropping the stream loses
+    /// nothing.
     pub fn records(&mut self) -> Records<'_> {
         Records::new(self)
     }
@@ -322,8 +402,15 @@ impl Consumer {
             .collect())
     }
 
-    /// Ends the consumer; dropping it does the same. Nothing is committed by that.
-    pub fn close(self) {}
+    /// Ends the consumer: what was read is taken as done, committed if `enable.auto.commit` says so,
+    /// and the group is left, as [`unsubscribe`](Self::unsubscribe) does. A consumer that is only
+    /// dropped commits nothing, and its group finds out when its session is over.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn close(self) -> Result<(), Error> {
+        self.unsubscribe().await
+    }
 
     async fn offsets_at(
         &self,

@@ -40,10 +40,14 @@ pub use consumer::{Consumer, ConsumerRecord, Events, OffsetAndTimestamp, Records
 pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
 pub use tidewatch_client_core::admin::NewTopic;
-pub use tidewatch_client_core::call::{BrokerId, OffsetAndMetadata, TopicPartition};
+pub use tidewatch_client_core::call::{BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition};
 pub use tidewatch_client_core::error::Error;
-pub use tidewatch_client_core::fetch::inbox::{CaughtUp, Event, PartitionStatus, Watermarks};
+pub use tidewatch_client_core::fetch::inbox::{
+    CaughtUp, Event, PartitionStatus, Rebalance, Revocation, Watermarks,
+};
 pub use tidewatch_client_core::fetch::records::Fetched;
+pub use tidewatch_client_core::group::assignor;
+pub use tidewatch_client_core::group::subscription::{Assignment, Subscription};
 pub use tidewatch_client_core::metadata::{Cluster, Partition, Topic};
 pub use tidewatch_client_core::options;
 pub use tidewatch_client_core::producer::accumulator::Refused;

@@ -4,7 +4,9 @@
 pub mod check;
 pub mod client;
 pub mod faults;
+pub mod groups;
 pub mod network;
+mod stage;
 pub mod world;
 
 pub use check::Violation;

@@ -87,6 +87,7 @@ async fn read_to_end(consumer: &mut Consumer) -> Vec<Seen> {
                 }
             }
             Event::CaughtUp(_) => return seen,
+            Event::Rebalance(_) => {}
         }
     }
 }

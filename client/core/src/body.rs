@@ -7,8 +7,9 @@ use tidewatch_protocol::guard::DecodeError;
 use tidewatch_protocol::message::{EncodeError, decode_response, encode_request};
 use tidewatch_protocol::messages::{
     ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 
 /// FindCoordinator asks for several keys at once from here on (KIP-699).
@@ -26,6 +27,10 @@ impl Body {
             Self::FindCoordinator(_) => ApiKey::FindCoordinator,
             Self::OffsetCommit(_) => ApiKey::OffsetCommit,
             Self::OffsetFetch(_) => ApiKey::OffsetFetch,
+            Self::JoinGroup(_) => ApiKey::JoinGroup,
+            Self::SyncGroup(_) => ApiKey::SyncGroup,
+            Self::Heartbeat(_) => ApiKey::Heartbeat,
+            Self::LeaveGroup(_) => ApiKey::LeaveGroup,
             Self::InitProducerId(_) => ApiKey::InitProducerId,
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
@@ -60,6 +65,19 @@ impl Body {
             Self::OffsetCommit(r) => encode_request(r, version, correlation_id, client_id),
             Self::OffsetFetch(r) => {
                 let shaped = crate::group::shape_offset_fetch(r, version);
+                encode_request(&shaped, version, correlation_id, client_id)
+            }
+            Self::JoinGroup(r) => {
+                let shaped = crate::group::shape_join_group(r, version);
+                encode_request(&shaped, version, correlation_id, client_id)
+            }
+            Self::SyncGroup(r) => {
+                let shaped = crate::group::shape_sync_group(r, version);
+                encode_request(&shaped, version, correlation_id, client_id)
+            }
+            Self::Heartbeat(r) => encode_request(r, version, correlation_id, client_id),
+            Self::LeaveGroup(r) => {
+                let shaped = crate::group::shape_leave_group(r, version);
                 encode_request(&shaped, version, correlation_id, client_id)
             }
             Self::InitProducerId(r) => encode_request(r, version, correlation_id, client_id),
@@ -109,6 +127,10 @@ impl Response {
             ApiKey::FindCoordinator => read!(FindCoordinatorRequest, FindCoordinator),
             ApiKey::OffsetCommit => read!(OffsetCommitRequest, OffsetCommit),
             ApiKey::OffsetFetch => read!(OffsetFetchRequest, OffsetFetch),
+            ApiKey::JoinGroup => read!(JoinGroupRequest, JoinGroup),
+            ApiKey::SyncGroup => read!(SyncGroupRequest, SyncGroup),
+            ApiKey::Heartbeat => read!(HeartbeatRequest, Heartbeat),
+            ApiKey::LeaveGroup => read!(LeaveGroupRequest, LeaveGroup),
             ApiKey::InitProducerId => read!(InitProducerIdRequest, InitProducerId),
             ApiKey::CreateTopics => read!(CreateTopicsRequest, CreateTopics),
             ApiKey::DeleteTopics => read!(DeleteTopicsRequest, DeleteTopics),
@@ -128,6 +150,10 @@ impl Response {
             Self::FindCoordinator(r) => r.throttle_time_ms,
             Self::OffsetCommit(r) => r.throttle_time_ms,
             Self::OffsetFetch(r) => r.throttle_time_ms,
+            Self::JoinGroup(r) => r.throttle_time_ms,
+            Self::SyncGroup(r) => r.throttle_time_ms,
+            Self::Heartbeat(r) => r.throttle_time_ms,
+            Self::LeaveGroup(r) => r.throttle_time_ms,
             Self::InitProducerId(r) => r.throttle_time_ms,
             Self::CreateTopics(r) => r.throttle_time_ms,
             Self::DeleteTopics(r) => r.throttle_time_ms,

@@ -49,8 +49,9 @@ pub enum Lane {
     /// Fetch: long polls, of the consumer with this number. Consumers share no connection for them:
     /// one that waits for records would keep all others waiting.
     Fetch(u32),
-    /// JoinGroup, SyncGroup, Heartbeat: long waits.
-    Group,
+    /// JoinGroup, SyncGroup and Heartbeat of one consumer, by its number: a member that waits for the
+    /// others of its group must not hold up one that shares the client and is waited for.
+    Group(u32),
 }
 
 /// What a coordinator coordinates.
@@ -134,6 +135,10 @@ pub enum Body {
     FindCoordinator(messages::FindCoordinatorRequest),
     OffsetCommit(messages::OffsetCommitRequest),
     OffsetFetch(messages::OffsetFetchRequest),
+    JoinGroup(messages::JoinGroupRequest),
+    SyncGroup(messages::SyncGroupRequest),
+    Heartbeat(messages::HeartbeatRequest),
+    LeaveGroup(messages::LeaveGroupRequest),
     InitProducerId(messages::InitProducerIdRequest),
     CreateTopics(messages::CreateTopicsRequest),
     DeleteTopics(messages::DeleteTopicsRequest),
@@ -153,6 +158,10 @@ pub enum Response {
     FindCoordinator(messages::FindCoordinatorResponse),
     OffsetCommit(messages::OffsetCommitResponse),
     OffsetFetch(messages::OffsetFetchResponse),
+    JoinGroup(messages::JoinGroupResponse),
+    SyncGroup(messages::SyncGroupResponse),
+    Heartbeat(messages::HeartbeatResponse),
+    LeaveGroup(messages::LeaveGroupResponse),
     InitProducerId(messages::InitProducerIdResponse),
     CreateTopics(messages::CreateTopicsResponse),
     DeleteTopics(messages::DeleteTopicsResponse),
@@ -194,12 +203,67 @@ pub enum Fact {
     },
     /// NOT_COORDINATOR and the like: look it up again (line 30).
     CoordinatorLost(Coordinated),
+    /// A consumer's group assigned partitions to it, each with what the group has committed.
+    Assigned {
+        /// The consumer.
+        consumer: u32,
+        /// New ones only; none where nothing is new.
+        partitions: Arc<[(TopicPartition, Option<OffsetAndMetadata>)]>,
+    },
+    /// A consumer has to give partitions up; `Revoked` answers it.
+    Revoking {
+        /// The consumer.
+        consumer: u32,
+        /// These.
+        partitions: Arc<[TopicPartition]>,
+        /// In which way.
+        how: RevokeHow,
+        /// Comes back with the answer.
+        round: u64,
+    },
+    /// What was to be given up is: nothing of it is delivered any more, and the reader knows.
+    Revoked {
+        /// The consumer.
+        consumer: u32,
+        /// As it was asked for.
+        round: u64,
+    },
+    /// A consumer's group wants to know what was delivered; `Delivered` answers it.
+    PositionsWanted {
+        /// The consumer.
+        consumer: u32,
+    },
+    /// Where the reader of a consumer is through: it has come for more after these.
+    Delivered {
+        /// The consumer.
+        consumer: u32,
+        /// The next offset of each partition of which something was delivered.
+        positions: Arc<[(TopicPartition, OffsetAndMetadata)]>,
+    },
+    /// A consumer's group has something to tell its reader that waiting does not cure.
+    MembershipFailed {
+        /// The consumer.
+        consumer: u32,
+        /// What it is.
+        error: crate::error::Error,
+    },
     /// Every broker and every bootstrap address failed; trying goes on. For the `why` of a room's
     /// own timeouts.
     NoBrokerReachable {
         /// The last failure, naming the address.
         why: Arc<str>,
     },
+}
+
+/// In which way partitions are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokeHow {
+    /// The reader sees to it first, and may commit.
+    Ask,
+    /// They are another member's already: the reader is only told.
+    Lost,
+    /// The consumer itself wants to be rid of them.
+    Silently,
 }
 
 /// Which connections can take another call now. A room asks before it drains what cannot be taken
@@ -264,8 +328,24 @@ pub enum Outcome {
     Cluster(Arc<Cluster>),
     /// One entry per partition asked for, in its order. For ListOffsets: offset -1 where there is none.
     Offsets(Vec<(TopicPartition, OffsetAndMetadata)>),
+    /// A member as its group knows it.
+    Group(GroupMetadata),
     /// One entry per topic asked for (CreateTopics, DeleteTopics).
     Topics(Vec<(Arc<str>, Result<(), crate::error::Error>)>),
+}
+
+/// A member as its group knows it: what a commit, in a transaction too, must carry so that the
+/// coordinator can tell a member from one that has been replaced (KIP-447).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// The group.
+    pub group_id: Arc<str>,
+    /// The generation that the member is in; -1 where it is in none.
+    pub generation_id: i32,
+    /// As the coordinator named it; empty where it is no member.
+    pub member_id: Arc<str>,
+    /// Its `group.instance.id`, if it is a static member (KIP-345).
+    pub group_instance_id: Option<Arc<str>>,
 }
 
 /// An offset as groups keep it, or as ListOffsets answers it.

@@ -155,8 +155,9 @@ impl Client {
     pub fn open_consumer(&mut self, now: Now, options: ConsumerOptions, inbox: Arc<Inbox>) -> u32 {
         let number = self.next_number();
         let (fetch_seed, group_seed) = (self.random.u64(..), self.random.u64(..));
+        let pulse = Arc::clone(inbox.pulse());
         let mut fetch = FetchRoom::new(number, options.clone(), inbox, fetch_seed);
-        let mut group = GroupRoom::new(number, options, group_seed);
+        let mut group = GroupRoom::new(number, options, group_seed, pulse);
         fetch.handle_fact(now, &self.cluster_fact());
         group.handle_fact(now, &self.cluster_fact());
         self.fetches.insert(number, fetch);
@@ -176,6 +177,7 @@ impl Client {
         self.fetches.remove(&number);
         self.groups.remove(&number);
         self.router.close_lane(now, Lane::Fetch(number));
+        self.router.close_lane(now, Lane::Group(number));
         self.unwant(RoomId::Fetch(number));
         self.unwant(RoomId::Group(number));
     }

@@ -33,8 +33,8 @@ pub(crate) fn max_in_flight(lane: Lane) -> usize {
         Lane::General => 16,
         // A consumer has one long poll at a time at a broker.
         Lane::Fetch(_) => 1,
-        // One per consumer that shares this client.
-        Lane::Group => 8,
+        // A member has one request under way, and a heartbeat beside it at most.
+        Lane::Group(_) => 2,
     }
 }
 

@@ -6,6 +6,7 @@
 //! leaves a busy partition out would keep it waiting for the idle ones.
 
 mod aborted;
+mod assignment;
 mod buffer;
 pub mod inbox;
 mod listing;
@@ -76,6 +77,8 @@ pub struct FetchRoom {
     held_since_us: BTreeMap<BrokerId, u64>,
     /// The earliest end of such a wait.
     held_until_us: Option<u64>,
+    /// What the reader is asked to give up, by the round of asking.
+    leaving: BTreeMap<u64, Arc<[TopicPartition]>>,
     facts: VecDeque<Fact>,
     finished: VecDeque<(RequestId, Result<Outcome, Error>)>,
     metadata_is_stale: bool,
@@ -135,6 +138,7 @@ impl FetchRoom {
             sessions: BTreeMap::new(),
             held_since_us: BTreeMap::new(),
             held_until_us: None,
+            leaving: BTreeMap::new(),
             facts: VecDeque::new(),
             finished: VecDeque::new(),
             metadata_is_stale: false,
@@ -314,6 +318,7 @@ impl FetchRoom {
 
     /// What the reader could not read is fetched again, from the position and after a backoff.
     fn take_reports(&mut self, now: Now) {
+        self.take_given_up();
         for report in self.inbox.take_unreadable() {
             let Some(entry) = self.partitions.get(&report.partition) else {
                 continue;
@@ -412,7 +417,7 @@ impl Room for FetchRoom {
     fn handle_fact(&mut self, now: Now, fact: &Fact) {
         self.take_reports(now);
         let Fact::ClusterChanged(cluster) = fact else {
-            return;
+            return self.handle_group_fact(fact);
         };
         self.cluster = Arc::clone(cluster);
         self.sessions

@@ -1,25 +1,36 @@
-//! One consumer's group: committed offsets; membership comes to live here.
+//! One consumer's group: committed offsets, and membership.
 //!
-//! Requests go to the coordinator one after another in the order in which they were asked for, so
-//! that a commit that is retried never overwrites a newer one.
+//! Requests about offsets go to the coordinator one after another in the order in which they were
+//! asked for; a member's own look-ups have a line of their own, because a commit may wait for what
+//! they are part of.
 
+pub mod assignor;
+mod classic;
+mod line;
 mod offsets;
+mod requests;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use offsets::shape_offset_fetch;
+pub(crate) use requests::{shape_join_group, shape_leave_group, shape_sync_group};
 
-use crate::backoff::Backoff;
 use crate::call::{
     Call, CallId, Coordinated, Destination, Fact, Lane, OffsetAndMetadata, Outcome, Permits, Reply,
     RequestId, Response, Room, RoomId, TopicPartition,
 };
 use crate::error::{CallError, CallErrorKind, Error};
+use crate::metadata::Cluster;
 use crate::options::ConsumerOptions;
+use crate::pulse::Pulse;
 use crate::time::{Now, Timer};
-use offsets::{Job, Step};
+use classic::{Errand, Member, Stamp};
+use line::{Line, Origin, Queued, UnderWay};
+use offsets::{Job, Step, is_of_generation};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tidewatch_protocol::error_code::ErrorCode;
 
 /// Commits and look-ups that may wait for the ones before them; more are refused.
 pub const MAX_QUEUED_REQUESTS: usize = 1024;
@@ -32,51 +43,49 @@ pub enum Command {
     /// Looks up what is committed of these. Finishes with [`Outcome::Offsets`], offset -1 where
     /// there is none. Under `read_committed` it waits until no transaction is about to change it.
     Committed(Vec<TopicPartition>),
+    /// Becomes a member of the group that reads these topics, or changes which.
+    Subscribe(Vec<Arc<str>>),
+    /// Gives all partitions up, commits what was delivered if `enable.auto.commit` says so, and
+    /// leaves the group. A static member keeps its place in it.
+    Unsubscribe,
+    /// The member as its group knows it. Finishes with [`Outcome::Group`].
+    Metadata,
 }
 
-/// One consumer's group: committed offsets; membership comes to live here.
+/// One consumer's group: committed offsets, and membership.
 #[derive(Debug)]
 pub struct GroupRoom {
     room: u32,
     options: ConsumerOptions,
     group: Option<Arc<str>>,
     random: fastrand::Rng,
-    /// The first is under way or waits to be tried again.
-    queue: VecDeque<Queued>,
-    /// The call under way. Its request may have passed its deadline: the next waits even so.
-    in_flight: Option<(u64, RequestId)>,
-    retry_at_us: Option<u64>,
-    backoff: Backoff,
+    member: Member,
+    cluster: Arc<Cluster>,
+    /// What the user asked for, and the member's own commits.
+    asked: Line,
+    /// What the member looks up.
+    own: Line,
     facts: VecDeque<Fact>,
     finished: VecDeque<(RequestId, Result<Outcome, Error>)>,
-    next_call: u64,
-}
-
-#[derive(Debug)]
-struct Queued {
-    request: RequestId,
-    deadline_us: u64,
-    job: Job,
-    /// Why it is not finished yet, for the error when it never is.
-    waits_for: String,
+    next_number: u64,
 }
 
 impl GroupRoom {
-    /// Starts with nothing to do.
-    pub fn new(room: u32, options: ConsumerOptions, seed: u64) -> Self {
-        let (initial_ms, max_ms) = options.retry_backoff_ms;
+    /// Starts with nothing to do. `pulse` is the reader's.
+    pub fn new(room: u32, options: ConsumerOptions, seed: u64, pulse: Arc<Pulse>) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
         Self {
             room,
             group: options.group_id.as_deref().map(Arc::from),
+            member: Member::new(room, options.clone(), pulse, random.u64(..)),
+            random,
+            cluster: Arc::default(),
+            asked: Line::new(options.retry_backoff_ms),
+            own: Line::new(options.retry_backoff_ms),
             options,
-            random: fastrand::Rng::with_seed(seed),
-            queue: VecDeque::new(),
-            in_flight: None,
-            retry_at_us: None,
-            backoff: Backoff::new(initial_ms, max_ms),
             facts: VecDeque::new(),
             finished: VecDeque::new(),
-            next_call: 0,
+            next_number: 0,
         }
     }
 
@@ -85,17 +94,34 @@ impl GroupRoom {
         let job = match command {
             Command::Commit(offsets) => Job::commit(offsets),
             Command::Committed(partitions) => Job::committed(partitions),
+            Command::Subscribe(topics) => {
+                let end = self.member.subscribe(now, topics).map(|()| Outcome::Done);
+                return self.finished.push_back((request, end));
+            }
+            Command::Unsubscribe => return self.member.unsubscribe(request),
+            Command::Metadata => {
+                let standing = Outcome::Group(self.member.standing().clone());
+                return self.finished.push_back((request, Ok(standing)));
+            }
         };
         if let Some(end) = self.refuse(&job) {
             return self.finished.push_back((request, end));
         }
+        let queued = self.queued(now, Origin::User(request), job);
+        self.asked.queue.push_back(queued);
+    }
+
+    fn queued(&mut self, now: Now, origin: Origin, job: Job) -> Queued {
         let limit_us = self.options.default_api_timeout_ms.saturating_mul(1000);
-        self.queue.push_back(Queued {
-            request,
+        self.next_number += 1;
+        Queued {
+            number: self.next_number,
+            origin,
             deadline_us: now.monotonic_us.saturating_add(limit_us),
             job,
+            asked: self.member.changes(),
             waits_for: "it waits for the requests before it (default.api.timeout.ms)".to_owned(),
-        });
+        }
     }
 
     /// The end of a request that no broker need be asked about.
@@ -105,7 +131,7 @@ impl GroupRoom {
             let why = format!("failed to {doing}: the consumer has no group.id");
             return Some(Err(Error::Usage(why)));
         }
-        if self.queue.len() >= MAX_QUEUED_REQUESTS {
+        if self.asked.queue.len() >= MAX_QUEUED_REQUESTS {
             let why = format!(
                 "failed to {doing}: {MAX_QUEUED_REQUESTS} requests of this group wait already; \
                  await each before the next"
@@ -115,31 +141,69 @@ impl GroupRoom {
         job.outcome_of_nothing().map(Ok)
     }
 
-    fn expire(&mut self, now: Now) {
-        self.retry_at_us.take_if(|at_us| *at_us <= now.monotonic_us);
-        let group = self.group.as_deref().unwrap_or_default();
-        let limit_ms = self.options.default_api_timeout_ms;
-        let finished = &mut self.finished;
-        self.queue.retain(|queued| {
-            let is_alive = queued.deadline_us > now.monotonic_us;
-            if !is_alive {
-                let error = Error::TimedOut {
-                    doing: queued.job.doing(group),
-                    limit_ms,
-                    why: queued.waits_for.clone(),
-                };
-                finished.push_back((queued.request, Err(error)));
+    /// Whatever time brings, and what the member wants by now.
+    fn handle_time(&mut self, now: Now) {
+        self.expire(now);
+        let cluster = Arc::clone(&self.cluster);
+        self.member.handle_time(now, &cluster);
+        while let Some(errand) = self.member.poll_errand() {
+            match errand {
+                Errand::LookUp(number, partitions) => {
+                    let job = Job::committed(partitions);
+                    let queued = self.queued(now, Origin::LookUp(number), job);
+                    self.own.queue.push_back(queued);
+                }
+                Errand::Commit(offsets) => {
+                    let queued = self.queued(now, Origin::Commit, Job::commit(offsets));
+                    self.asked.queue.push_back(queued);
+                }
             }
-            is_alive
-        });
+        }
+        self.refuse_given_up(now);
     }
 
-    /// Tries the first request again, not at once.
-    fn back_off(&mut self, now: Now, why: String) {
-        let wait_us = self.backoff.next_us(&mut self.random);
-        self.retry_at_us = Some(now.monotonic_us.saturating_add(wait_us));
-        if let Some(first) = self.queue.front_mut() {
-            first.waits_for = why;
+    fn expire(&mut self, now: Now) {
+        let late = [self.asked.expire(now), self.own.expire(now)];
+        for queued in late.into_iter().flatten() {
+            let error = Error::TimedOut {
+                doing: queued.job.doing(self.group.as_deref().unwrap_or_default()),
+                limit_ms: self.options.default_api_timeout_ms,
+                why: queued.waits_for.clone(),
+            };
+            self.finish(now, queued, Err(error));
+        }
+    }
+
+    /// Commits of what the member has given up meanwhile: its new owner goes on from what was
+    /// committed before (line 29).
+    fn refuse_given_up(&mut self, now: Now) {
+        while let Some(first) = self.asked.due()
+            && first.stamp(&self.member) == Stamp::Gone
+        {
+            let error = Error::Broker {
+                doing: first.job.doing(self.group.as_deref().unwrap_or_default()),
+                code: ErrorCode::ILLEGAL_GENERATION,
+                message: Some(
+                    "the group has taken these partitions from this consumer; who has them now \
+                     reads on from the last commit before"
+                        .to_owned(),
+                ),
+            };
+            let Some(first) = self.asked.queue.pop_front() else {
+                return;
+            };
+            self.finish(now, first, Err(error));
+        }
+    }
+
+    fn finish(&mut self, now: Now, queued: Queued, end: Result<Outcome, Error>) {
+        match queued.origin {
+            Origin::User(request) => self.finished.push_back((request, end)),
+            Origin::Commit => {
+                let committed = end.is_ok().then(|| queued.job.asked().to_vec());
+                self.member.handle_committed(committed);
+            }
+            Origin::LookUp(number) => self.member.handle_looked_up(now, number, end),
         }
     }
 
@@ -150,12 +214,27 @@ impl GroupRoom {
         }
     }
 
-    fn handle_call_error(&mut self, now: Now, source: CallError) {
+    fn line(&mut self, is_own: bool) -> &mut Line {
+        match is_own {
+            true => &mut self.own,
+            false => &mut self.asked,
+        }
+    }
+
+    fn back_off(&mut self, now: Now, is_own: bool, why: String) {
+        let line = match is_own {
+            true => &mut self.own,
+            false => &mut self.asked,
+        };
+        line.back_off(now, &mut self.random, why);
+    }
+
+    fn handle_call_error(&mut self, now: Now, is_own: bool, source: CallError) {
         if source.kind.is_retriable() {
             self.lose_coordinator();
-            return self.back_off(now, source.to_string());
+            return self.back_off(now, is_own, source.to_string());
         }
-        let Some(first) = self.queue.pop_front() else {
+        let Some(first) = self.line(is_own).queue.pop_front() else {
             return;
         };
         let doing = first.job.doing(self.group.as_deref().unwrap_or_default());
@@ -163,88 +242,153 @@ impl GroupRoom {
             CallErrorKind::Closed => Error::Closed { doing },
             _ => Error::Call { doing, source },
         };
-        self.finished.push_back((first.request, Err(end)));
+        self.finish(now, first, Err(end));
     }
 
-    fn handle_response(&mut self, now: Now, response: &Response) {
+    fn handle_response(&mut self, now: Now, is_own: bool, flight: &UnderWay, response: &Response) {
         let group = self.group.clone().unwrap_or_default();
-        let Some(first) = self.queue.front_mut() else {
+        let as_member = flight.member.generation_id >= 0;
+        let line = self.line(is_own);
+        let Some(first) = line.queue.front_mut() else {
             return;
         };
-        match first.job.handle_response(response, &group) {
+        match first.job.handle_response(response, &group, as_member) {
             Step::Finished(end) => {
-                let request = first.request;
-                self.queue.pop_front();
-                self.backoff.reset();
-                self.finished.push_back((request, end));
+                let first = line.queue.pop_front();
+                line.backoff.reset();
+                if let Err(Error::Broker { code, .. }) = &end
+                    && *code == ErrorCode::FENCED_INSTANCE_ID
+                    && flight.member == *self.member.standing()
+                {
+                    self.member.handle_membership_code("commit in group", *code);
+                }
+                if let Some(first) = first {
+                    self.finish(now, first, end);
+                }
             }
             Step::Retry(code) => {
                 if code.meaning().find_coordinator {
                     self.lose_coordinator();
                 }
-                self.back_off(now, code.to_string());
+                if as_member && is_of_generation(code) && flight.member == *self.member.standing() {
+                    self.member.handle_membership_code("commit in group", code);
+                }
+                self.back_off(now, is_own, code.to_string());
             }
+        }
+    }
+
+    /// The next call about offsets: of the member's own look-ups, then of what was asked for.
+    fn poll_offsets(&mut self, now: Now) -> Option<Call> {
+        self.poll_line(now, true)
+            .or_else(|| self.poll_line(now, false))
+    }
+
+    fn poll_line(&mut self, now: Now, is_own: bool) -> Option<Call> {
+        let group = Arc::clone(self.group.as_ref()?);
+        let line = match is_own {
+            true => &self.own,
+            false => &self.asked,
+        };
+        let first = line.due()?;
+        let Stamp::As(member) = first.stamp(&self.member) else {
+            return None;
+        };
+        let body = first.job.body(&member, self.options.read_committed);
+        let (request, deadline_us) = (first.number, first.deadline_us);
+        self.next_number += 1;
+        let call = self.next_number;
+        self.line(is_own).in_flight = Some(UnderWay {
+            call,
+            request,
+            member,
+        });
+        let timeout_us = self.options.request_timeout_ms.saturating_mul(1000);
+        let give_up_us = now.monotonic_us.saturating_add(timeout_us);
+        Some(Call {
+            id: self.call_id(call),
+            destination: Destination::Coordinator(Coordinated::Group(group)),
+            lane: Lane::General,
+            body,
+            version_cap: None,
+            timeout_us,
+            give_up_us: give_up_us.min(deadline_us),
+        })
+    }
+
+    fn poll_member(&mut self, now: Now) -> Option<Call> {
+        let number = self.next_number + 1;
+        let request = self.member.poll_request(now, number)?;
+        self.next_number = number;
+        let patience_us = self.options.request_timeout_ms.saturating_mul(1000);
+        Some(Call {
+            id: self.call_id(number),
+            destination: request.destination,
+            lane: request.lane,
+            body: request.body,
+            version_cap: None,
+            timeout_us: request.timeout_us,
+            give_up_us: now.monotonic_us.saturating_add(patience_us),
+        })
+    }
+
+    fn call_id(&self, number: u64) -> CallId {
+        CallId {
+            room: RoomId::Group(self.room),
+            number,
         }
     }
 }
 
 impl Room for GroupRoom {
-    fn handle_fact(&mut self, _now: Now, _fact: &Fact) {}
+    fn handle_fact(&mut self, _now: Now, fact: &Fact) {
+        if let Fact::ClusterChanged(cluster) = fact {
+            self.cluster = Arc::clone(cluster);
+        }
+        self.member.handle_fact(fact);
+    }
 
     fn handle_reply(&mut self, now: Now, id: CallId, reply: Result<Reply, CallError>) {
-        let Some((_, request)) = self.in_flight.take_if(|(number, _)| *number == id.number) else {
-            return;
-        };
-        let is_first = |first: &Queued| first.request == request;
-        if !self.queue.front().is_some_and(is_first) {
-            // It passed its deadline meanwhile.
+        for is_own in [true, false] {
+            let Some((flight, is_wanted)) = self.line(is_own).take_flight(id.number) else {
+                continue;
+            };
+            // Otherwise it passed its deadline meanwhile.
+            if is_wanted {
+                match reply {
+                    Ok(reply) => self.handle_response(now, is_own, &flight, &reply.response),
+                    Err(error) => self.handle_call_error(now, is_own, error),
+                }
+            }
             return;
         }
-        match reply {
-            Ok(reply) => self.handle_response(now, &reply.response),
-            Err(error) => self.handle_call_error(now, error),
-        }
+        let reply = reply.map(|reply| reply.response);
+        self.member.handle_reply(now, id.number, reply);
     }
 
     fn poll_call(&mut self, now: Now, _permits: &Permits) -> Option<Call> {
-        self.expire(now);
-        if self.in_flight.is_some() || self.retry_at_us.is_some() {
-            return None;
-        }
-        let first = self.queue.front()?;
-        let group = self.group.as_ref()?;
-        let body = first.job.body(group, self.options.read_committed);
-        self.next_call += 1;
-        self.in_flight = Some((self.next_call, first.request));
-        let timeout_us = self.options.request_timeout_ms.saturating_mul(1000);
-        let give_up_us = now.monotonic_us.saturating_add(timeout_us);
-        Some(Call {
-            id: CallId {
-                room: RoomId::Group(self.room),
-                number: self.next_call,
-            },
-            destination: Destination::Coordinator(Coordinated::Group(Arc::clone(group))),
-            lane: Lane::General,
-            body,
-            version_cap: None,
-            timeout_us,
-            give_up_us: give_up_us.min(first.deadline_us),
-        })
+        self.handle_time(now);
+        self.poll_member(now).or_else(|| self.poll_offsets(now))
     }
 
-    fn poll_fact(&mut self, _now: Now) -> Option<Fact> {
-        self.facts.pop_front()
+    fn poll_fact(&mut self, now: Now) -> Option<Fact> {
+        self.handle_time(now);
+        self.facts.pop_front().or_else(|| self.member.poll_fact())
     }
 
     fn poll_finished(&mut self) -> Option<(RequestId, Result<Outcome, Error>)> {
-        self.finished.pop_front()
+        self.finished
+            .pop_front()
+            .or_else(|| self.member.poll_finished())
     }
 
     fn poll_timeout(&self) -> Option<(u64, Timer)> {
-        let deadlines = self.queue.iter().map(|queued| queued.deadline_us);
-        deadlines
-            .chain(self.retry_at_us)
-            .min()
-            .map(|at_us| (at_us, Timer::Retry))
+        let lines = self
+            .asked
+            .poll_timeout()
+            .into_iter()
+            .chain(self.own.poll_timeout());
+        let lines = lines.map(|at_us| (at_us, Timer::Retry));
+        lines.chain(self.member.poll_timeout()).min()
     }
 }

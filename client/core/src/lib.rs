@@ -14,6 +14,7 @@ pub mod group;
 pub mod metadata;
 pub mod options;
 pub mod producer;
+pub mod pulse;
 pub mod time;
 
 mod body;

@@ -4,6 +4,7 @@
 
 mod table;
 
+use crate::group::assignor::Strategy;
 use std::collections::BTreeSet;
 use table::{Row, TABLE, Value};
 
@@ -130,6 +131,10 @@ impl Options {
             }
             producer.delivery_timeout_ms = needed;
         }
+        let consumer = &self.consumer;
+        if consumer.heartbeat_interval_ms >= consumer.session_timeout_ms {
+            return conflict("heartbeat.interval.ms must be below session.timeout.ms");
+        }
         Ok(self)
     }
 
@@ -193,6 +198,13 @@ impl Options {
                 check_crcs: true,
                 max_buffered_bytes: 0,
                 rack: String::new(),
+                group_instance_id: None,
+                session_timeout_ms: 0,
+                heartbeat_interval_ms: 0,
+                max_poll_interval_ms: 0,
+                assignors: Vec::new(),
+                auto_commit: true,
+                auto_commit_interval_ms: 0,
                 retry_backoff_ms: (0, 0),
                 request_timeout_ms: 0,
                 default_api_timeout_ms: 0,
@@ -315,6 +327,20 @@ pub struct ConsumerOptions {
     pub max_buffered_bytes: usize,
     /// `client.rack`.
     pub rack: String,
+    /// `group.instance.id`: a static member keeps its place over restarts (KIP-345).
+    pub group_instance_id: Option<String>,
+    /// `session.timeout.ms`.
+    pub session_timeout_ms: u64,
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: u64,
+    /// `max.poll.interval.ms`.
+    pub max_poll_interval_ms: u64,
+    /// `partition.assignment.strategy`, the most wanted first.
+    pub assignors: Vec<Strategy>,
+    /// `enable.auto.commit`, of partitions that the group assigns.
+    pub auto_commit: bool,
+    /// `auto.commit.interval.ms`.
+    pub auto_commit_interval_ms: u64,
     /// `retry.backoff.ms` and `retry.backoff.max.ms`.
     pub retry_backoff_ms: (u64, u64),
     /// `request.timeout.ms`.

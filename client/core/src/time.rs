@@ -46,6 +46,12 @@ pub enum Timer {
     MetadataAge,
     /// A room tries again.
     Retry,
+    /// A member of a group shows that it is alive.
+    Heartbeat,
+    /// A consumer's reader has not come for `max.poll.interval.ms`.
+    MaxPollInterval,
+    /// What was delivered is committed.
+    AutoCommit,
     /// An open batch has lingered long enough.
     Linger,
     /// A batch's delivery timeout.

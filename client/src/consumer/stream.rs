@@ -9,12 +9,15 @@ use tidewatch_client_core::call::TopicPartition;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::fetch::inbox::Event;
 use tidewatch_client_core::fetch::records::Fetched;
+use tidewatch_client_core::pulse::Waiting;
 use tidewatch_protocol::records::Record;
 
 /// A consumer's events as a stream: see [`Consumer::events`].
 #[derive(Debug)]
 pub struct Events<'a> {
     consumer: &'a Consumer,
+    /// However long it waits for an event, the reader is not late.
+    waiting: Option<Waiting>,
 }
 
 /// A consumer's records as a stream: see [`Consumer::records`].
@@ -36,11 +39,17 @@ pub struct ConsumerRecord {
 impl<'a> Events<'a> {
     /// Takes the consumer mutably, because only one may wait for its events.
     pub(super) fn new(consumer: &'a mut Consumer) -> Self {
-        Self { consumer }
+        let waiting = None;
+        Self { consumer, waiting }
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
-        let event = ready!(self.consumer.inbox.poll_event(context));
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        let inbox = &self.consumer.inbox;
+        let Poll::Ready(event) = inbox.poll_event(context) else {
+            self.waiting.get_or_insert_with(|| inbox.pulse().wait());
+            return Poll::Pending;
+        };
+        self.waiting = None;
         Poll::Ready(match event {
             Err(Error::Closed { .. }) => None,
             event => Some(event),
@@ -51,7 +60,7 @@ impl<'a> Events<'a> {
 impl Stream for Events<'_> {
     type Item = Result<Event, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll(context)
     }
 }
@@ -84,7 +93,8 @@ impl<'a> Records<'a> {
             self.open = None;
             match ready!(self.events.poll(context)) {
                 Some(Ok(Event::Records(fetched))) => self.open = Some(fetched),
-                Some(Ok(Event::CaughtUp(_))) => {}
+                // Partitions that the group takes are given up at once.
+                Some(Ok(Event::CaughtUp(_) | Event::Rebalance(_))) => {}
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }

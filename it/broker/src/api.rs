@@ -11,7 +11,10 @@ mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -19,10 +22,13 @@ mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 pub(crate) use api_versions::encode_unsupported;
 pub(crate) use fetch::{FetchWait, Wanted};
+pub(crate) use join_group::JoinWait;
 pub(crate) use produce::ProduceWait;
+pub(crate) use sync_group::SyncWait;
 
 use crate::faults::{InjectedError, Part, with_errors};
 use crate::now::Now;
@@ -43,6 +49,7 @@ pub(crate) struct Call {
     pub(crate) node: NodeId,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    pub(crate) client_id: String,
     pub(crate) throttle_ms: i32,
     pub(crate) errors: Vec<InjectedError>,
 }
@@ -54,6 +61,7 @@ impl Call {
             node,
             version: header.api_version,
             correlation_id: header.correlation_id,
+            client_id: header.client_id.as_deref().unwrap_or_default().to_owned(),
             throttle_ms: 0,
             errors: Vec::new(),
         }
@@ -101,6 +109,8 @@ pub(crate) enum Outcome<R> {
 pub(crate) enum Wait {
     Fetch(Box<FetchWait>),
     Produce(Box<ProduceWait>),
+    Join(Box<JoinWait>),
+    Sync(Box<SyncWait>),
 }
 
 impl Wait {
@@ -109,6 +119,8 @@ impl Wait {
         match self {
             Self::Fetch(wait) => wait.deadline,
             Self::Produce(wait) => wait.deadline,
+            Self::Join(wait) => wait.deadline,
+            Self::Sync(wait) => wait.deadline,
         }
     }
 
@@ -117,6 +129,8 @@ impl Wait {
         match self {
             Self::Fetch(wait) => wait.poll(state, now),
             Self::Produce(wait) => wait.poll(state, now),
+            Self::Join(wait) => wait.poll(state, now),
+            Self::Sync(wait) => wait.poll(state, now),
         }
     }
 }
@@ -155,6 +169,10 @@ macro_rules! with_api {
             ApiKey::FindCoordinator => {
                 Some($function::<messages::FindCoordinatorRequest>($($argument),*))
             }
+            ApiKey::JoinGroup => Some($function::<messages::JoinGroupRequest>($($argument),*)),
+            ApiKey::SyncGroup => Some($function::<messages::SyncGroupRequest>($($argument),*)),
+            ApiKey::Heartbeat => Some($function::<messages::HeartbeatRequest>($($argument),*)),
+            ApiKey::LeaveGroup => Some($function::<messages::LeaveGroupRequest>($($argument),*)),
             ApiKey::DescribeGroups => {
                 Some($function::<messages::DescribeGroupsRequest>($($argument),*))
             }

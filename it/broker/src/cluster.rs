@@ -97,7 +97,11 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Now> {
         let deadlines = self.connections.values().filter_map(Connection::deadline);
         let failovers = self.failovers.iter().map(|(at, _)| *at);
-        deadlines.chain(failovers).min_by_key(|at| at.monotonic_us)
+        let groups = self.state.groups.poll_timeout();
+        deadlines
+            .chain(failovers)
+            .chain(groups)
+            .min_by_key(|at| at.monotonic_us)
     }
 
     /// Whether a request of this connection is in service or queued. Kafka reads no further from
@@ -125,6 +129,9 @@ impl Cluster {
     /// nothing moves. Each step ends a wait or takes a request off a bounded queue.
     pub(crate) fn settle(&mut self, now: Now) {
         self.fail_over(now);
+        if self.state.groups.handle_time(now) {
+            self.state.touch();
+        }
         loop {
             let revision = self.state.revision();
             let due: Vec<ConnectionId> = self

@@ -3,11 +3,12 @@
 use crate::cluster::Cluster;
 use crate::connection::{CloseReason, ConnectionId};
 use crate::faults::{Effect, FaultId, Match, Times};
-use crate::groups::Committed;
+use crate::groups::{Committed, Phase};
 use crate::now::Now;
 use crate::options::{Endpoint, NodeId};
 use crate::state::{NewTopic, Refused};
 use crate::topic::Partition;
+use bytes::Bytes;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::records::Batch;
 use uuid::Uuid;
@@ -303,6 +304,7 @@ impl Cluster {
     /// Makes `node` the coordinator of a group (or transactional id), until it stops.
     pub fn move_coordinator(&mut self, key: &str, node: NodeId) {
         self.state.coordinators.insert(key.to_owned(), node);
+        self.state.touch();
     }
 
     pub(crate) fn fail_over(&mut self, now: Now) {
@@ -368,6 +370,19 @@ impl Cluster {
     #[must_use]
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
         self.state.groups.committed(group, topic, partition)
+    }
+
+    /// The generation of a group that has settled, and each member's assignment as its leader wrote
+    /// it; `None` while it has not.
+    #[must_use]
+    pub fn assignments(&self, group: &str) -> Option<(i32, Vec<(String, Bytes)>)> {
+        let group = &self.state.groups.by_id.get(group)?.classic;
+        if group.phase != Phase::Stable {
+            return None;
+        }
+        let members = group.members.iter();
+        let assignments = members.map(|(id, member)| (id.clone(), member.assignment.clone()));
+        Some((group.generation, assignments.collect()))
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Result<&Partition, ControlError> {

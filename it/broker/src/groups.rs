@@ -1,9 +1,19 @@
-//! Committed offsets, and which node coordinates a group.
+//! Groups: their members and committed offsets, and which node coordinates them.
 
+mod classic;
+mod member;
+
+pub(crate) use classic::{ClassicGroup, JoinRefused, JoinStep, Knock, Phase, SyncStep};
+pub(crate) use member::{Joined, Joining, Ticket};
+
+use crate::now::Now;
+use crate::options::NodeId;
 use std::collections::BTreeMap;
 
 /// Offsets kept for all groups together; commits beyond it are refused.
 pub(crate) const MAX_COMMITTED_OFFSETS: usize = 100_000;
+/// Groups; those without members and offsets make room for others, else more are refused.
+pub(crate) const MAX_GROUPS: usize = 1000;
 /// Kafka's `offset.metadata.max.bytes`.
 pub(crate) const MAX_METADATA_BYTES: usize = 4096;
 
@@ -18,20 +28,96 @@ pub struct Committed {
     pub metadata: String,
 }
 
-/// The offsets of one group by topic and partition.
-#[derive(Debug, Clone, Default)]
+/// One group: its members, and its offsets by topic and partition.
+#[derive(Debug, Clone)]
 pub(crate) struct Group {
+    pub(crate) classic: ClassicGroup,
     pub(crate) offsets: BTreeMap<String, BTreeMap<i32, Committed>>,
+    /// Who had it when its members were last heard of.
+    coordinator: Option<NodeId>,
 }
 
-/// All groups. A group exists from its first commit on.
-#[derive(Debug, Clone, Default)]
+/// All groups. A group exists from its first commit or its first member on.
+#[derive(Debug, Clone)]
 pub(crate) struct Groups {
     pub(crate) by_id: BTreeMap<String, Group>,
     count: usize,
+    initial_delay_ms: i32,
 }
 
 impl Groups {
+    /// None yet. The first members of each wait `initial_delay_ms` for more.
+    pub(crate) fn new(initial_delay_ms: i32) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            count: 0,
+            initial_delay_ms,
+        }
+    }
+
+    /// The members of `group` as `node`, its coordinator, knows them; `None` where there is no such
+    /// group.
+    pub(crate) fn classic(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        group: &str,
+    ) -> Option<&mut ClassicGroup> {
+        let group = self.by_id.get_mut(group)?;
+        if group
+            .coordinator
+            .replace(node)
+            .is_some_and(|old| old != node)
+        {
+            group.classic.move_over(now);
+        }
+        Some(&mut group.classic)
+    }
+
+    /// The same for whoever joins: the group is there from now on. `None` where there is no room.
+    pub(crate) fn classic_or_new(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        group: &str,
+    ) -> Option<&mut ClassicGroup> {
+        if !self.by_id.contains_key(group) && self.by_id.len() >= MAX_GROUPS {
+            self.by_id
+                .retain(|_, group| !group.classic.is_deserted() || !group.offsets.is_empty());
+            if self.by_id.len() >= MAX_GROUPS {
+                return None;
+            }
+        }
+        self.group_or_new(group);
+        self.classic(now, node, group)
+    }
+
+    fn group_or_new(&mut self, group: &str) -> &mut Group {
+        let initial_delay_ms = self.initial_delay_ms;
+        self.by_id.entry(group.to_owned()).or_insert_with(|| Group {
+            classic: ClassicGroup::new(initial_delay_ms),
+            offsets: BTreeMap::new(),
+            coordinator: None,
+        })
+    }
+
+    /// Ends sessions and waits that are over; whether anything changed.
+    pub(crate) fn handle_time(&mut self, now: Now) -> bool {
+        let groups = self.by_id.values_mut();
+        groups.fold(false, |changed, group| {
+            group.classic.handle_time(now) | changed
+        })
+    }
+
+    /// When [`handle_time`](Self::handle_time) has something to do at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+        let timeouts = self
+            .by_id
+            .values()
+            .filter_map(|group| group.classic.poll_timeout());
+        timeouts.min_by_key(|at| at.monotonic_us)
+    }
+
     /// Keeps `committed`; `false` where there is no room for another.
     pub(crate) fn commit(
         &mut self,
@@ -44,8 +130,8 @@ impl Groups {
         if !known && self.count >= MAX_COMMITTED_OFFSETS {
             return false;
         }
-        let offsets = &mut self.by_id.entry(group.to_owned()).or_default().offsets;
-        offsets
+        self.group_or_new(group)
+            .offsets
             .entry(topic.to_owned())
             .or_default()
             .insert(partition, committed);
@@ -102,7 +188,7 @@ mod tests {
 
     #[test]
     fn offsets_are_bounded_and_known_ones_can_still_be_moved() {
-        let mut groups = Groups::default();
+        let mut groups = Groups::new(0);
         for partition in 0..i32::try_from(MAX_COMMITTED_OFFSETS).unwrap() {
             assert!(groups.commit("g", "t", partition, at(1)));
         }

@@ -25,7 +25,8 @@
 //! It tells the truth as Apache Kafka 4.3 does: what it cannot do it does not advertise, and where
 //! Kafka closes a connection, so does it. What differs: there is one copy of each partition's log,
 //! and followers are as far as the high watermark says; consumers are served by leaders only;
-//! nothing is ever compacted or trimmed by time; transactions and group membership are not served yet.
+//! nothing is ever compacted or trimmed by time; transactions are not served yet; a group that gets
+//! another coordinator keeps its members, and a rebalance that was under way begins anew there.
 //!
 //! [`Cluster::inject`] and its neighbours make it misbehave the way real ones do.
 

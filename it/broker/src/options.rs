@@ -54,6 +54,10 @@ pub struct Options {
     pub max_log_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`: fetch sessions that a node keeps (KIP-227).
     pub fetch_session_slots: usize,
+    /// `group.initial.rebalance.delay.ms`: how long the first member of a group waits for more.
+    pub group_initial_rebalance_delay_ms: i32,
+    /// `group.min.session.timeout.ms`; the longest is Kafka's 30 minutes.
+    pub group_min_session_timeout_ms: i32,
     /// How long after a node stops its partitions get other leaders.
     pub failover_us: u64,
 }
@@ -82,6 +86,8 @@ impl Default for Options {
             )]),
             max_log_bytes: DEFAULT_MAX_LOG_BYTES,
             fetch_session_slots: 1000,
+            group_initial_rebalance_delay_ms: 3000,
+            group_min_session_timeout_ms: 6000,
             failover_us: 0,
         }
     }

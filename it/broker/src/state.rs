@@ -77,7 +77,7 @@ impl State {
             cluster_id: cluster_id(&mut rng),
             nodes,
             topics: BTreeMap::new(),
-            groups: Groups::default(),
+            groups: Groups::new(options.group_initial_rebalance_delay_ms),
             denied_writes: BTreeSet::new(),
             coordinators: BTreeMap::new(),
             names_by_id: BTreeMap::new(),
@@ -142,6 +142,23 @@ impl State {
         slot.checked_rem(brokers.len())
             .and_then(|index| brokers.get(index))
             .copied()
+    }
+
+    /// Refuses what only the coordinator of `group` may answer.
+    pub(crate) fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        match self.coordinator(group) == Some(node) {
+            true => Ok(()),
+            false => Err(ErrorCode::NOT_COORDINATOR),
+        }
+    }
+
+    /// An id for a member, as Kafka makes them.
+    pub(crate) fn new_member_id(&mut self, prefix: &str) -> String {
+        let id = uuid::Builder::from_random_bytes(self.rng.u128(..).to_be_bytes());
+        format!("{prefix}-{}", id.into_uuid())
     }
 
     /// The broker with the lowest id plays the controller.

@@ -6,6 +6,7 @@ mod fetch;
 mod fetch_sessions;
 mod groups;
 mod hostile;
+mod membership;
 mod nodes;
 mod offsets;
 mod produce;

@@ -26,8 +26,8 @@ holds --retention-bytes. Ctrl-C ends it.";
 /// A Kafka cluster in memory, for trying things out.
 ///
 /// It speaks Kafka's protocol as Apache Kafka 4.3 does, so any client and Kafka's own tools can
-/// use it: topics, producing (idempotent too), fetching, and offsets committed for a group.
-/// Transactions and consumer groups with members are not served yet.
+/// use it: topics, producing (idempotent too), fetching, and consumer groups of the classic
+/// protocol. Transactions are not served yet.
 #[derive(Debug, Parser)]
 #[command(name = "tidewatch-devbroker", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -141,6 +141,8 @@ impl Arguments {
         options.apis = apis;
         options.seed = self.seed;
         options.auto_create_topics = !self.no_auto_create;
+        // As in the configuration that Kafka comes with: who tries things out is alone in the group.
+        options.group_initial_rebalance_delay_ms = 0;
         options.default_partitions = i32::from(self.default_partitions);
         let retention = self.retention_bytes.to_string();
         options

@@ -3,19 +3,18 @@
 mod strikes;
 
 use crate::simulation::check::{Fate, Partition, RecordName, Violation};
-use crate::simulation::client::{SimulatedClient, body_of};
+use crate::simulation::client::SimulatedClient;
 use crate::simulation::faults::{Counts, Kind};
-use crate::simulation::network::{Arrival, LinkId, Network};
-use core::net::{Ipv4Addr, SocketAddr};
+use crate::simulation::stage::{Stage, broker_now, first_moment};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tidewatch_broker::{Cluster, FaultId, NodeId, Options, Output};
+use tidewatch_broker::{Cluster, FaultId, NodeId, Options};
 use tidewatch_client_core::Now;
 use tidewatch_client_core::call::{RequestId, TopicPartition};
-use tidewatch_client_core::client::{Action, Command};
+use tidewatch_client_core::client::Command;
 use tidewatch_client_core::fetch;
 use tidewatch_client_core::fetch::inbox::{Event, Inbox};
 use tidewatch_client_core::options::{ClientOptions, ConsumerOptions, ProducerOptions};
@@ -24,7 +23,6 @@ use tidewatch_client_core::producer::delivery::Delivery;
 use tidewatch_protocol::compression::Compression;
 
 const TOPIC: &str = "t";
-const START_WALL_MS: i64 = 1_700_000_000_000;
 /// Longer than all timeouts of a run together: beyond it the run has stalled.
 const STALL_US: u64 = 600_000_000;
 /// Nothing in a run takes more events than this; a core that spins is caught.
@@ -103,7 +101,7 @@ impl fmt::Display for Failure {
 pub fn run(plan: Plan) -> Result<Report, Failure> {
     let mut world = World::new(plan);
     let result = world.run_to_end();
-    let log = std::mem::take(&mut world.log);
+    let log = world.stage.log.take().unwrap_or_default();
     result.map_err(|why| Failure {
         seed: plan.seed,
         why,
@@ -111,7 +109,7 @@ pub fn run(plan: Plan) -> Result<Report, Failure> {
     })?;
     Ok(Report {
         faults: world.counts.clone(),
-        simulated_us: world.now.monotonic_us,
+        simulated_us: world.stage.now.monotonic_us,
         acknowledged: world.acknowledged(),
     })
 }
@@ -125,11 +123,7 @@ struct Producer {
 
 struct World {
     plan: Plan,
-    now: Now,
-    random: fastrand::Rng,
-    cluster: Cluster,
-    network: Network,
-    clients: Vec<SimulatedClient>,
+    stage: Stage,
     producers: Vec<Producer>,
     inbox: Arc<Inbox>,
     partitions: Vec<Partition>,
@@ -137,18 +131,13 @@ struct World {
     schedule: Vec<(u64, Kind)>,
     injected: Vec<(FaultId, Kind)>,
     stopped: Vec<(u64, NodeId)>,
-    slow_links: Vec<(u64, LinkId)>,
     counts: Counts,
-    log: Vec<String>,
 }
 
 impl World {
     fn new(plan: Plan) -> Self {
         let mut random = fastrand::Rng::with_seed(plan.seed);
-        let now = Now {
-            monotonic_us: 1_000_000,
-            wall_ms: START_WALL_MS,
-        };
+        let now = first_moment();
         let mut options = Options::with_nodes(plan.nodes);
         options.seed = random.u64(..);
         options.failover_us = random.u64(0..300_000);
@@ -168,27 +157,23 @@ impl World {
         let (reader, inbox) = open_reader(plan, now, &mut random);
         clients.push(reader);
         let schedule = strikes::schedule(plan, now.monotonic_us, &mut random);
+        let mut stage = Stage::new(cluster, random, plan.log);
+        stage.clients = clients;
         Self {
             plan,
-            now,
-            random,
-            cluster,
-            network: Network::default(),
-            clients,
+            stage,
             producers,
             inbox,
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
             schedule,
             injected: Vec::new(),
             stopped: Vec::new(),
-            slow_links: Vec::new(),
             counts: Counts::default(),
-            log: Vec::new(),
         }
     }
 
     fn run_to_end(&mut self) -> Result<(), Violation> {
-        let deadline = self.now.monotonic_us + STALL_US;
+        let deadline = self.stage.now.monotonic_us + STALL_US;
         for _ in 0..MAX_STEPS {
             self.settle()?;
             if self.is_done() {
@@ -198,7 +183,7 @@ impl World {
             if next > deadline {
                 return Err(Violation(format!("stalled: {}", self.describe_wait())));
             }
-            self.advance_to(next.max(self.now.monotonic_us));
+            self.stage.advance_to(next.max(self.stage.now.monotonic_us));
         }
         Err(Violation(format!(
             "no end after {MAX_STEPS} steps: {}",
@@ -210,27 +195,14 @@ impl World {
     fn settle(&mut self) -> Result<(), Violation> {
         self.strike_due();
         self.start_due();
-        self.cluster.handle_timeout(broker_now(self.now));
-        for client in &mut self.clients {
-            if client
-                .core
-                .poll_timeout()
-                .is_some_and(|(at, _)| at <= self.now.monotonic_us)
-            {
-                client.core.handle_timeout(self.now);
-            }
-        }
+        self.stage.handle_timeouts();
         loop {
-            let mut moved = false;
-            while let Some((link, arrival)) = self.network.pop(self.now.monotonic_us) {
-                self.arrive(link, arrival);
-                moved = true;
-            }
+            let mut moved = self.stage.deliver();
             moved |= self.append();
             moved |= self.poll_deliveries()?;
             moved |= self.read()?;
-            moved |= self.drive_clients();
-            moved |= self.drive_cluster();
+            moved |= self.stage.drive();
+            self.stage.ended.clear();
             if !moved {
                 return Ok(());
             }
@@ -238,12 +210,6 @@ impl World {
     }
 
     fn next_us(&self) -> u64 {
-        let clients = self
-            .clients
-            .iter()
-            .filter_map(|c| c.core.poll_timeout())
-            .map(|(at, _)| at);
-        let cluster = self.cluster.poll_timeout().map(|at| at.monotonic_us);
         let appends = self
             .producers
             .iter()
@@ -251,22 +217,12 @@ impl World {
             .map(|p| p.next_append_us);
         let faults = self.schedule.last().map(|(at, _)| *at);
         let starts = self.stopped.iter().map(|(at, _)| *at);
-        let soonest = clients
-            .chain(cluster)
-            .chain(appends)
+        let soonest = appends
             .chain(faults)
             .chain(starts)
-            .chain(self.network.next_us())
+            .chain(self.stage.next_us())
             .min();
         soonest.unwrap_or(u64::MAX)
-    }
-
-    fn advance_to(&mut self, at_us: u64) {
-        let passed_ms = i64::try_from((at_us - self.now.monotonic_us) / 1000).unwrap_or(i64::MAX);
-        self.now = Now {
-            monotonic_us: at_us,
-            wall_ms: self.now.wall_ms.saturating_add(passed_ms),
-        };
     }
 
     fn records_each(&self) -> u32 {
@@ -277,14 +233,14 @@ impl World {
         let each = self.records_each();
         let mut moved = false;
         for (number, producer) in self.producers.iter_mut().enumerate() {
-            while producer.next < each && producer.next_append_us <= self.now.monotonic_us {
-                let partition = self.random.usize(0..self.partitions.len());
+            while producer.next < each && producer.next_append_us <= self.stage.now.monotonic_us {
+                let partition = self.stage.random.usize(0..self.partitions.len());
                 let name = RecordName {
                     producer: number,
                     number: producer.next,
                 };
                 let mut value = name.encode();
-                value.extend(std::iter::repeat_n('x', self.random.usize(0..200)));
+                value.extend(std::iter::repeat_n('x', self.stage.random.usize(0..200)));
                 let record = RecordRef {
                     topic: TOPIC,
                     partition: Some(i32::try_from(partition).expect("few partitions")),
@@ -293,7 +249,7 @@ impl World {
                     value: Some(value.as_bytes()),
                     headers: &[],
                 };
-                match producer.accumulator.append(self.now, record) {
+                match producer.accumulator.append(self.stage.now, record) {
                     Ok(appended) => {
                         let story = &mut self.partitions[partition];
                         story.sent.push((name, None));
@@ -302,11 +258,11 @@ impl World {
                             .push((partition, story.sent.len() - 1, appended.delivery));
                         producer.next += 1;
                         producer.next_append_us =
-                            self.now.monotonic_us + self.random.u64(0..40_000);
+                            self.stage.now.monotonic_us + self.stage.random.u64(0..40_000);
                         moved = true;
                     }
                     Err(Refused::UnknownTopic | Refused::Full) => {
-                        producer.next_append_us = self.now.monotonic_us + 5_000
+                        producer.next_append_us = self.stage.now.monotonic_us + 5_000
                     }
                     Err(refused) => unreachable!("a small record was refused: {refused:?}"),
                 }
@@ -366,131 +322,6 @@ impl World {
         }
     }
 
-    fn drive_clients(&mut self) -> bool {
-        let mut moved = false;
-        for at in 0..self.clients.len() {
-            moved |= self.clients[at].take_wake(self.now);
-            while let Some(action) = self.clients[at].poll(self.now) {
-                moved = true;
-                self.act(at, action);
-            }
-        }
-        moved
-    }
-
-    fn act(&mut self, client: usize, action: Action) {
-        let now = self.now;
-        match action {
-            Action::Resolve {
-                connection, port, ..
-            } => {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                self.clients[client]
-                    .core
-                    .handle_resolved(now, connection, Ok(vec![address]));
-            }
-            Action::Connect {
-                connection,
-                address,
-                ..
-            } => {
-                let link = self.clients[client].link(connection);
-                let delay = self.delay_us();
-                self.network.open(now.monotonic_us, delay, link, address);
-            }
-            Action::Send(connection, frame) => {
-                let link = self.clients[client].link(connection);
-                let delay = self.delay_on(link);
-                self.network
-                    .send_to_broker(now.monotonic_us, delay, link, body_of(&frame));
-                self.clients[client].core.handle_written(now, connection);
-            }
-            Action::Close { connection, why } => {
-                let link = self.clients[client].link(connection);
-                self.note(|| format!("client {client} closes {connection:?}: {why}"));
-                self.network.close_by_client(now.monotonic_us, link);
-            }
-            Action::Finished(request, result) => {
-                self.note(|| format!("client {client}: {request:?} ended with {result:?}"))
-            }
-        }
-    }
-
-    fn drive_cluster(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(output) = self.cluster.poll_output() {
-            moved = true;
-            let delay = self.delay_us();
-            match output {
-                Output::Send(to, frame) => {
-                    self.network
-                        .send_to_client(self.now.monotonic_us, delay, to, body_of(&frame));
-                }
-                Output::Close(to, why) => {
-                    self.note(|| format!("broker closes {to:?}: {why:?}"));
-                    self.network
-                        .close_by_broker(self.now.monotonic_us, delay, to);
-                }
-            }
-        }
-        moved
-    }
-
-    fn arrive(&mut self, link: LinkId, arrival: Arrival) {
-        let now = self.now;
-        let core = &mut self.clients[link.client].core;
-        match arrival {
-            Arrival::Syn(address) => {
-                let node = NodeId(i32::from(address.port()) - 9091);
-                let accepted = self.cluster.handle_connected(node);
-                let delay = self.random.u64(100..2_000);
-                match accepted {
-                    Some(broker) => self.network.accept(now.monotonic_us, delay, link, broker),
-                    None => self.network.refuse(now.monotonic_us, delay, link),
-                }
-            }
-            Arrival::Connected => core.handle_connected(now, link.connection),
-            Arrival::ToBroker(frame) => {
-                if let Some(broker) = self.network.broker_of(link) {
-                    self.cluster.handle_frame(broker_now(now), broker, frame);
-                }
-            }
-            Arrival::ToClient(frame) => core.handle_frame(now, link.connection, frame),
-            Arrival::ClosedByBroker(why) => {
-                self.network.forget(link);
-                core.handle_closed(now, link.connection, why);
-            }
-            Arrival::ClosedByClient => {
-                if let Some(broker) = self.network.broker_of(link) {
-                    self.cluster.handle_disconnected(broker);
-                }
-                self.network.forget(link);
-            }
-        }
-    }
-
-    /// One way's delay: a local network with a long tail.
-    fn delay_us(&mut self) -> u64 {
-        if self.random.u8(0..20) == 0 {
-            self.random.u64(1_000..30_000)
-        } else {
-            self.random.u64(50..1_000)
-        }
-    }
-
-    fn delay_on(&mut self, link: LinkId) -> u64 {
-        let slow = self
-            .slow_links
-            .iter()
-            .any(|(until, slow)| *slow == link && *until > self.now.monotonic_us);
-        self.delay_us()
-            + if slow {
-                self.random.u64(100_000..1_500_000)
-            } else {
-                0
-            }
-    }
-
     fn is_done(&self) -> bool {
         let each = self.records_each();
         let sent = self
@@ -503,6 +334,7 @@ impl World {
     fn is_read(&self, partition: usize) -> bool {
         let number = i32::try_from(partition).unwrap_or(0);
         let end = self
+            .stage
             .cluster
             .view(TOPIC, number)
             .map_or(0, |view| view.high_watermark);
@@ -515,13 +347,14 @@ impl World {
 
     fn check(&mut self) -> Result<(), Violation> {
         for (id, kind) in std::mem::take(&mut self.injected) {
-            if self.cluster.struck(id) > 0 {
+            if self.stage.cluster.struck(id) > 0 {
                 self.counts.add(kind);
             }
         }
         for at in 0..self.partitions.len() {
             let number = i32::try_from(at).unwrap_or(0);
             let batches = self
+                .stage
                 .cluster
                 .batches(TOPIC, number)
                 .map_err(|e| Violation(e.to_string()))?;
@@ -556,26 +389,17 @@ impl World {
             .map(|partition| {
                 let number = i32::try_from(partition).unwrap_or(0);
                 let status = self.inbox.status(&partition_of(number));
-                let view = self.cluster.view(TOPIC, number);
+                let view = self.stage.cluster.view(TOPIC, number);
                 format!("partition {partition} is not read to its end: {status:?}, {view:?}")
             });
         let stuck: Vec<_> = stuck.collect();
-        let timers: Vec<_> = self.clients.iter().map(|c| c.core.poll_timeout()).collect();
+        let timers: Vec<_> = self
+            .stage
+            .clients
+            .iter()
+            .map(|c| c.core.poll_timeout())
+            .collect();
         format!("{unresolved} deliveries unresolved, {stuck:?}, clients' timers: {timers:?}")
-    }
-
-    fn note(&mut self, what: impl FnOnce() -> String) {
-        if self.plan.log {
-            self.log
-                .push(format!("{:>10} µs  {}", self.now.monotonic_us, what()));
-        }
-    }
-}
-
-fn broker_now(now: Now) -> tidewatch_broker::Now {
-    tidewatch_broker::Now {
-        monotonic_us: now.monotonic_us,
-        wall_ms: now.wall_ms,
     }
 }
 

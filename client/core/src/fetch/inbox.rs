@@ -1,13 +1,19 @@
 //! What the room and the reader's thread share: pieces that wait to be read, whose turn it is, and
 //! how each partition fares. Its lock is held for moments, never while records are read.
 
+mod rebalance;
+
+pub use rebalance::{Rebalance, Revocation};
+
 use crate::call::TopicPartition;
 use crate::error::Error;
 use crate::fetch::buffer::Buffer;
 use crate::fetch::position::{Cursor, FetchPosition};
 use crate::fetch::records::{Fetched, Piece};
 use crate::options::ConsumerOptions;
+use crate::pulse::Pulse;
 use crate::time::Now;
+use rebalance::Notice;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,6 +27,8 @@ pub enum Event {
     /// there was something to read or a failure in between; [`PartitionStatus::caught_up`] tells
     /// for how long it has been so.
     CaughtUp(TopicPartition),
+    /// The consumer's group gives it partitions or takes them. Only after a subscription.
+    Rebalance(Rebalance),
 }
 
 /// How one partition fares.
@@ -91,6 +99,7 @@ pub(crate) struct Unreadable {
 pub struct Inbox {
     read_committed: bool,
     pub(crate) buffer: Arc<Buffer>,
+    pulse: Arc<Pulse>,
     shared: Mutex<Shared>,
 }
 
@@ -101,6 +110,12 @@ struct Shared {
     turns: VecDeque<Turn>,
     /// At most one for each partition's epoch.
     unreadable: Vec<Unreadable>,
+    /// What the reader is told before anything else.
+    notices: VecDeque<Notice>,
+    /// Rounds of giving partitions up that the reader has seen to.
+    given_up: Vec<u64>,
+    /// Partitions of which a piece went out since they were last settled.
+    lent: Vec<TopicPartition>,
     reader: Option<Waker>,
     closed: bool,
 }
@@ -121,6 +136,10 @@ struct Slot {
     is_lent: bool,
     /// Something could not be read: nothing is taken in before the room restarts it.
     is_broken: bool,
+    /// It is being given up: nothing more is given out.
+    is_leaving: bool,
+    /// Position and leader epoch when the reader last came for more after a piece of it.
+    settled: Option<(i64, i32)>,
     has_turn: bool,
     has_end_turn: bool,
     watermarks: Option<Watermarks>,
@@ -138,7 +157,8 @@ impl Inbox {
     pub fn new(options: &ConsumerOptions, driver: Waker) -> Arc<Self> {
         Arc::new(Self {
             read_committed: options.read_committed,
-            buffer: Buffer::new(driver),
+            buffer: Buffer::new(driver.clone()),
+            pulse: Pulse::new(driver),
             shared: Mutex::default(),
         })
     }
@@ -149,14 +169,17 @@ impl Inbox {
     /// # Errors
     /// A partition's failure that waiting does not cure, or [`Error::Closed`] at the end.
     pub fn poll_event(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        self.pulse.beat();
         let mut shared = self.lock();
+        shared.settle();
+        if let Some(notice) = shared.notices.pop_front() {
+            drop(shared);
+            return Poll::Ready(self.give(notice));
+        }
         while let Some(turn) = shared.turns.pop_front() {
             if let Some(event) = shared.take_turn(turn) {
                 drop(shared);
-                return Poll::Ready(event.map(|event| match event {
-                    Given::Piece(piece) => Event::Records(Fetched::new(Arc::clone(self), piece)),
-                    Given::CaughtUp(partition) => Event::CaughtUp(partition),
-                }));
+                return Poll::Ready(event.map(|event| event.into_event(self)));
             }
         }
         if shared.closed {
@@ -166,6 +189,11 @@ impl Inbox {
         }
         shared.reader = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// What the consumer's group judges its reader by.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// How `partition` fares; `None` where it is not assigned.
@@ -344,11 +372,12 @@ impl Shared {
             Turn::Records(partition) => {
                 let slot = self.slots.get_mut(&partition)?;
                 slot.has_turn = false;
-                if slot.is_lent || slot.cursor.is_paused() {
+                if slot.is_lent || slot.is_leaving || slot.cursor.is_paused() {
                     return None;
                 }
                 let piece = slot.pieces.pop_front()?;
                 slot.is_lent = true;
+                self.note_lent(&partition);
                 Some(Ok(Given::Piece(piece)))
             }
             Turn::CaughtUp(partition) => {
@@ -371,7 +400,8 @@ impl Shared {
         };
         slot.cursor
             .set_unread(slot.pieces.len() + usize::from(slot.is_lent));
-        let may_give = !slot.is_lent && !slot.cursor.is_paused() && !slot.pieces.is_empty();
+        let is_free = !slot.is_lent && !slot.is_leaving;
+        let may_give = is_free && !slot.cursor.is_paused() && !slot.pieces.is_empty();
         if may_give && !slot.has_turn {
             slot.has_turn = true;
             self.turns.push_back(Turn::Records(partition.clone()));
@@ -388,7 +418,7 @@ impl Shared {
     }
 
     fn wake_reader(&mut self) {
-        if !self.turns.is_empty()
+        if !(self.turns.is_empty() && self.notices.is_empty())
             && let Some(reader) = self.reader.take()
         {
             reader.wake();
@@ -403,6 +433,8 @@ impl Slot {
             pieces: VecDeque::new(),
             is_lent: false,
             is_broken: false,
+            is_leaving: false,
+            settled: None,
             has_turn: false,
             has_end_turn: false,
             watermarks: None,

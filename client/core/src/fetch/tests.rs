@@ -1,5 +1,6 @@
 //! The fetch room alone, its broker scripted, its time simulated.
 
+mod groups;
 mod log;
 mod model;
 mod offsets;
@@ -54,6 +55,7 @@ fn options() -> ConsumerOptions {
         retry_backoff_ms: (100, 1000),
         request_timeout_ms: 30_000,
         default_api_timeout_ms: 60_000,
+        ..ConsumerOptions::default()
     }
 }
 

@@ -1,7 +1,8 @@
 //! OffsetCommit and OffsetFetch: what goes out and what each answer means.
 
+use super::requests::text;
 use crate::by_topic::{by_topic, topic_name};
-use crate::call::{Body, OffsetAndMetadata, Outcome, Response, TopicPartition};
+use crate::call::{Body, GroupMetadata, OffsetAndMetadata, Outcome, Response, TopicPartition};
 use crate::error::Error;
 use std::collections::BTreeMap;
 use tidewatch_protocol::StrBytes;
@@ -28,6 +29,8 @@ type Key<'a> = (&'a str, i32);
 #[derive(Debug)]
 pub(super) enum Job {
     Commit {
+        /// What was asked for.
+        asked: Vec<(TopicPartition, i64)>,
         /// Not yet committed.
         left: Vec<(TopicPartition, OffsetAndMetadata)>,
         /// The first of those that cannot be.
@@ -51,6 +54,10 @@ impl Job {
         // The last one given for a partition counts.
         let latest: BTreeMap<_, _> = offsets.into_iter().collect();
         Self::Commit {
+            asked: latest
+                .iter()
+                .map(|(p, offset)| (p.clone(), offset.offset))
+                .collect(),
             left: latest.into_iter().collect(),
             error: None,
         }
@@ -84,20 +91,46 @@ impl Job {
         }
     }
 
-    pub(super) fn body(&self, group: &str, read_committed: bool) -> Body {
-        let group = GroupId(StrBytes::from_string(group.to_owned()));
+    /// The request; a commit is made as `member`.
+    pub(super) fn body(&self, member: &GroupMetadata, read_committed: bool) -> Body {
+        let group = GroupId(text(&member.group_id));
         match self {
-            Self::Commit { left, .. } => Body::OffsetCommit(commit_request(group, left)),
+            Self::Commit { left, .. } => Body::OffsetCommit(commit_request(member, left)),
             Self::Committed { wanted, .. } => {
                 Body::OffsetFetch(fetch_request(group, wanted, read_committed))
             }
         }
     }
 
-    pub(super) fn handle_response(&mut self, response: &Response, group: &str) -> Step {
+    /// The partitions that it commits; none where it only looks up.
+    pub(super) fn commits(&self) -> Vec<TopicPartition> {
+        match self {
+            Self::Commit { left, .. } => left
+                .iter()
+                .map(|(partition, _)| partition.clone())
+                .collect(),
+            Self::Committed { .. } => Vec::new(),
+        }
+    }
+
+    /// What was asked to be committed; nothing where it only looks up.
+    pub(super) fn asked(&self) -> &[(TopicPartition, i64)] {
+        match self {
+            Self::Commit { asked, .. } => asked,
+            Self::Committed { .. } => &[],
+        }
+    }
+
+    /// `as_member`: a commit that was made by a member, which may come back in its next generation.
+    pub(super) fn handle_response(
+        &mut self,
+        response: &Response,
+        group: &str,
+        as_member: bool,
+    ) -> Step {
         match (self, response) {
-            (Self::Commit { left, error }, Response::OffsetCommit(response)) => {
-                let again = take_committed(left, error, response, group);
+            (Self::Commit { left, error, .. }, Response::OffsetCommit(response)) => {
+                let again = take_committed(left, error, response, group, as_member);
                 match (again, error.take()) {
                     (Some(code), kept) => {
                         *error = kept;
@@ -125,7 +158,7 @@ fn doing_commit(partition: &TopicPartition, offset: &OffsetAndMetadata, group: &
 }
 
 fn commit_request(
-    group: GroupId,
+    member: &GroupMetadata,
     offsets: &[(TopicPartition, OffsetAndMetadata)],
 ) -> OffsetCommitRequest {
     let offsets = offsets.iter().map(|(partition, offset)| {
@@ -142,10 +175,12 @@ fn commit_request(
             .with_name(topic_name(&topic))
             .with_partitions(partitions.into_iter().map(|(_, wire)| wire).collect())
     });
-    // No generation and no member: partitions assigned by hand.
+    // Partitions that are assigned by hand have no generation and no member.
     OffsetCommitRequest::default()
-        .with_group_id(group)
-        .with_generation_id_or_member_epoch(-1)
+        .with_group_id(GroupId(text(&member.group_id)))
+        .with_generation_id_or_member_epoch(member.generation_id)
+        .with_member_id(text(&member.member_id))
+        .with_group_instance_id(member.group_instance_id.as_deref().map(text))
         .with_retention_time_ms(-1)
         .with_topics(topics.collect())
 }
@@ -198,6 +233,7 @@ fn take_committed(
     error: &mut Option<Error>,
     response: &OffsetCommitResponse,
     group: &str,
+    as_member: bool,
 ) -> Option<ErrorCode> {
     let mut codes: BTreeMap<Key<'_>, ErrorCode> = BTreeMap::new();
     for topic in &response.topics {
@@ -213,7 +249,7 @@ fn take_committed(
         let code = code
             .copied()
             .unwrap_or(ErrorCode::COORDINATOR_NOT_AVAILABLE);
-        if code.meaning().retriable {
+        if code.meaning().retriable || (as_member && is_of_generation(code)) {
             again = Some(code);
             return true;
         }
@@ -227,6 +263,16 @@ fn take_committed(
         false
     });
     again
+}
+
+/// The member was in another generation than it thought (line 29).
+pub(super) fn is_of_generation(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::UNKNOWN_MEMBER_ID
+    )
 }
 
 /// Notes what was found; returns why the request must be made again.

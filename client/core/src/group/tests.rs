@@ -1,5 +1,7 @@
 //! The group room alone, its coordinator scripted, its time simulated.
 
+mod member;
+
 use super::*;
 use crate::by_topic::topic_name;
 use crate::call::{Body, BrokerId};
@@ -41,7 +43,12 @@ struct Script {
 impl Script {
     fn new(options: ConsumerOptions) -> Self {
         Self {
-            room: GroupRoom::new(0, options, 1),
+            room: GroupRoom::new(
+                0,
+                options,
+                1,
+                crate::pulse::Pulse::new(std::task::Waker::noop().clone()),
+            ),
             now: Now::default(),
             requests: 0,
         }

@@ -1,6 +1,7 @@
 //! The table of options: name, default, range, meaning, and where the value goes.
 
 use super::{OffsetReset, Options, parse_host_port};
+use crate::group::assignor::Strategy;
 use std::fmt;
 use tidewatch_protocol::compression::Compression;
 
@@ -28,6 +29,7 @@ pub(super) enum Accepts {
     OneOf(&'static [&'static str]),
     Text,
     Servers,
+    Assignors,
 }
 
 /// A value that passed its row's range.
@@ -46,6 +48,11 @@ impl Accepts {
             Self::Flag => text.parse::<bool>().ok().map(u64::from),
             Self::OneOf(choices) => choices.contains(&text).then_some(0),
             Self::Text => Some(0),
+            Self::Assignors => {
+                let mut named = split(text).map(Strategy::named);
+                let count = named.try_fold(0, |count, strategy| strategy.map(|_| count + 1));
+                count.filter(|count| *count > 0)
+            }
             Self::Servers => {
                 let mut servers = split(text).map(parse_host_port);
                 let count = servers.try_fold(0, |count, server| server.map(|_| count + 1));
@@ -63,6 +70,10 @@ impl fmt::Display for Accepts {
             Self::OneOf([only]) => write!(f, "{only} (the others are not supported yet)"),
             Self::OneOf(choices) => write!(f, "one of {}", choices.join(", ")),
             Self::Text => write!(f, "text"),
+            Self::Assignors => write!(
+                f,
+                "range, roundrobin, sticky or cooperative-sticky, or several with commas between them"
+            ),
             Self::Servers => write!(f, "host:port, or several with commas between them"),
         }
     }
@@ -87,6 +98,10 @@ impl Value<'_> {
 
     fn list(self) -> Vec<String> {
         split(self.text).map(str::to_owned).collect()
+    }
+
+    fn assignors(self) -> Vec<Strategy> {
+        split(self.text).filter_map(Strategy::named).collect()
     }
 
     fn offset_reset(self) -> OffsetReset {
@@ -120,7 +135,7 @@ const fn row(
     }
 }
 
-use Accepts::{Flag, Number, OneOf, Servers, Text};
+use Accepts::{Assignors, Flag, Number, OneOf, Servers, Text};
 
 /// Every option: the client's, then producers', then consumers'.
 pub(super) static TABLE: &[Row] = &[
@@ -320,6 +335,62 @@ pub(super) static TABLE: &[Row] = &[
         Text,
         "The consumer group whose offsets are committed and read.",
         |o, v| o.consumer.group_id = Some(v.text()),
+    ),
+    row(
+        "group.instance.id",
+        "",
+        Text,
+        "Makes the consumer a static member: it keeps its partitions over restarts within session.timeout.ms.",
+        |o, v| o.consumer.group_instance_id = Some(v.text()).filter(|id| !id.is_empty()),
+    ),
+    row(
+        "group.protocol",
+        "classic",
+        OneOf(&["classic"]),
+        "How members and their coordinator speak.",
+        |_, _| {},
+    ),
+    row(
+        "partition.assignment.strategy",
+        "range,cooperative-sticky",
+        Assignors,
+        "Who reads what: assignors in the order of preference, by short name or Java class.",
+        |o, v| o.consumer.assignors = v.assignors(),
+    ),
+    row(
+        "session.timeout.ms",
+        "45000",
+        Number(1, MAX_MS),
+        "A member that is silent for so long is out; the brokers allow 6000 to 1800000.",
+        |o, v| o.consumer.session_timeout_ms = v.number,
+    ),
+    row(
+        "heartbeat.interval.ms",
+        "3000",
+        Number(1, MAX_MS),
+        "How often a member shows that it is alive.",
+        |o, v| o.consumer.heartbeat_interval_ms = v.number,
+    ),
+    row(
+        "max.poll.interval.ms",
+        "300000",
+        Number(1, MAX_MS),
+        "A member whose reader does not come for so long leaves its group until it does.",
+        |o, v| o.consumer.max_poll_interval_ms = v.number,
+    ),
+    row(
+        "enable.auto.commit",
+        "true",
+        Flag,
+        "Whether what was delivered is committed by itself. Only of partitions that the group assigns; those assigned by hand are committed by hand.",
+        |o, v| o.consumer.auto_commit = v.flag(),
+    ),
+    row(
+        "auto.commit.interval.ms",
+        "5000",
+        Number(1, MAX_MS),
+        "How often that is.",
+        |o, v| o.consumer.auto_commit_interval_ms = v.number,
     ),
     row(
         "auto.offset.reset",

@@ -7,8 +7,6 @@ use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::list_groups_response::ListedGroup;
 use tidewatch_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 
-/// Groups that only commit have no members, so this is their state.
-const STATE: &str = "Empty";
 const TYPE: &str = "classic";
 
 impl Api for ListGroupsRequest {
@@ -19,18 +17,21 @@ impl Api for ListGroupsRequest {
                     .iter()
                     .any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
-        let wanted = named(&self.states_filter, STATE) && named(&self.types_filter, TYPE);
+        let wanted = named(&self.types_filter, TYPE);
         let checked = call.on_whole(|| Ok::<_, ErrorCode>(()));
         let own = state
             .groups
             .by_id
-            .keys()
+            .iter()
+            .filter(|(_, group)| named(&self.states_filter, group.classic.phase.name()))
             .filter(|_| wanted && checked.is_ok())
-            .filter(|group| state.coordinator(group) == Some(call.node));
-        let groups = own.map(|group| {
+            .filter(|(id, _)| state.coordinator(id) == Some(call.node));
+        let groups = own.map(|(id, group)| {
+            let group = &group.classic;
             ListedGroup::default()
-                .with_group_id(GroupId(wire(group)))
-                .with_group_state(StrBytes::from_static_str(STATE))
+                .with_group_id(GroupId(wire(id)))
+                .with_protocol_type(wire(group.protocol_type.as_deref().unwrap_or_default()))
+                .with_group_state(StrBytes::from_static_str(group.phase.name()))
                 .with_group_type(StrBytes::from_static_str(TYPE))
         });
         Outcome::Answer(

@@ -1,4 +1,4 @@
-//! OffsetCommit (8), versions 2 to 9, for groups without members.
+//! OffsetCommit (8), versions 2 to 9.
 
 use super::{Api, Call, Outcome, code_of};
 use crate::groups::{Committed, MAX_METADATA_BYTES};
@@ -46,17 +46,20 @@ impl Api for OffsetCommitRequest {
     }
 }
 
-/// What Kafka answers when the group has no members: a generation or a member id is a stranger's.
-fn check(request: &OffsetCommitRequest, state: &State, call: &Call) -> Result<(), ErrorCode> {
-    if state.coordinator(&request.group_id) != Some(call.node) {
-        return Err(ErrorCode::NOT_COORDINATOR);
-    }
-    if request.generation_id_or_member_epoch < 0 {
-        return Ok(());
-    }
-    match state.groups.by_id.contains_key(request.group_id.as_str()) {
-        true => Err(ErrorCode::UNKNOWN_MEMBER_ID),
-        false => Err(ErrorCode::ILLEGAL_GENERATION),
+/// A member commits in its generation; who is none commits only while the group has no members.
+fn check(request: &OffsetCommitRequest, state: &mut State, call: &Call) -> Result<(), ErrorCode> {
+    state.check_coordinator(call.node, &request.group_id)?;
+    let generation = request.generation_id_or_member_epoch;
+    let instance = request.group_instance_id.as_ref().map(ToString::to_string);
+    match state.groups.classic(call.now, call.node, &request.group_id) {
+        Some(group) => group.check_commit(
+            call.now,
+            &request.member_id,
+            instance.as_deref(),
+            generation,
+        ),
+        None if generation < 0 => Ok(()),
+        None => Err(ErrorCode::ILLEGAL_GENERATION),
     }
 }
 

@@ -181,7 +181,23 @@ fn group_apis(script: &mut Script) -> Vec<ApiKey> {
         messages::DescribeGroupsRequest::default().with_groups(vec![group()])
     });
     sweep(script, |_| messages::ListGroupsRequest::default());
+    sweep(script, |_| {
+        messages::JoinGroupRequest::default().with_group_id(group())
+    });
+    sweep(script, |_| {
+        messages::SyncGroupRequest::default().with_group_id(group())
+    });
+    sweep(script, |_| {
+        messages::HeartbeatRequest::default().with_group_id(group())
+    });
+    sweep(script, |_| {
+        messages::LeaveGroupRequest::default().with_group_id(group())
+    });
     vec![
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::Heartbeat,
+        ApiKey::LeaveGroup,
         ApiKey::OffsetCommit,
         ApiKey::OffsetFetch,
         ApiKey::FindCoordinator,

@@ -1,7 +1,8 @@
 //! What goes wrong in a run: when, and how it is done to the network and the cluster.
 
-use super::{Plan, TOPIC, World, broker_now};
+use super::{Plan, TOPIC, World};
 use crate::simulation::faults::Kind;
+use crate::simulation::stage::broker_now;
 use tidewatch_broker::{Effect, Match, NodeId, Times};
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::ApiKey;
@@ -11,7 +12,7 @@ impl World {
         while self
             .schedule
             .last()
-            .is_some_and(|(at, _)| *at <= self.now.monotonic_us)
+            .is_some_and(|(at, _)| *at <= self.stage.now.monotonic_us)
         {
             let Some((_, kind)) = self.schedule.pop() else {
                 return;
@@ -21,8 +22,8 @@ impl World {
     }
 
     fn strike(&mut self, kind: Kind) {
-        self.note(|| format!("fault {kind:?}"));
-        let api = if self.random.u8(0..3) == 0 {
+        self.stage.note(|| format!("fault {kind:?}"));
+        let api = if self.stage.random.u8(0..3) == 0 {
             ApiKey::Fetch
         } else {
             ApiKey::Produce
@@ -30,21 +31,23 @@ impl World {
         match kind {
             Kind::LostFrames | Kind::LateFrames => {
                 let links: Vec<_> = self
+                    .stage
                     .network
                     .connected()
                     .into_iter()
-                    .filter(|l| !self.network.is_black_hole(*l))
+                    .filter(|l| !self.stage.network.is_black_hole(*l))
                     .collect();
-                let Some(link) = self.random.choice(links) else {
+                let Some(link) = self.stage.random.choice(links) else {
                     // Nobody is connected at this moment: try again a little later.
                     self.reschedule(kind);
                     return;
                 };
                 if kind == Kind::LostFrames {
-                    self.network.black_hole(link);
+                    self.stage.network.black_hole(link);
                 } else {
-                    self.slow_links
-                        .push((self.now.monotonic_us + 500_000, link));
+                    self.stage
+                        .slow_links
+                        .push((self.stage.now.monotonic_us + 500_000, link));
                 }
                 self.counts.add(kind);
             }
@@ -56,7 +59,7 @@ impl World {
             }
             // What a broker says when it has appended and its replicas have not.
             Kind::ErrorAfter => {
-                let code = if self.random.bool() {
+                let code = if self.stage.random.bool() {
                     ErrorCode::REQUEST_TIMED_OUT
                 } else {
                     ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
@@ -64,7 +67,7 @@ impl World {
                 self.inject(kind, ApiKey::Produce, Effect::ErrorAfter(code));
             }
             Kind::Throttle => {
-                let throttle_ms = self.random.i32(1..300);
+                let throttle_ms = self.stage.random.i32(1..300);
                 self.inject(kind, api, Effect::Throttle(throttle_ms));
             }
             Kind::LeaderMove => self.move_a_leader(),
@@ -73,12 +76,16 @@ impl World {
     }
 
     fn reschedule(&mut self, kind: Kind) {
-        self.schedule.push((self.now.monotonic_us + 20_000, kind));
+        self.schedule
+            .push((self.stage.now.monotonic_us + 20_000, kind));
         self.schedule.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     }
 
     fn inject(&mut self, kind: Kind, api: ApiKey, effect: Effect) {
-        let id = self.cluster.inject(Match::api(api), effect, Times::Next(1));
+        let id = self
+            .stage
+            .cluster
+            .inject(Match::api(api), effect, Times::Next(1));
         self.injected.push((id, kind));
     }
 
@@ -100,15 +107,16 @@ impl World {
                 ErrorCode::INVALID_FETCH_SESSION_EPOCH,
             ]
         };
-        codes[self.random.usize(0..codes.len())]
+        codes[self.stage.random.usize(0..codes.len())]
     }
 
     fn move_a_leader(&mut self) {
-        let partition = self.random.i32(0..i32::from(self.plan.partitions));
-        let node = NodeId(self.random.i32(1..=i32::from(self.plan.nodes)));
+        let partition = self.stage.random.i32(0..i32::from(self.plan.partitions));
+        let node = NodeId(self.stage.random.i32(1..=i32::from(self.plan.nodes)));
         match self
+            .stage
             .cluster
-            .move_leader(broker_now(self.now), TOPIC, partition, node)
+            .move_leader(broker_now(self.stage.now), TOPIC, partition, node)
         {
             Ok(()) => self.counts.add(Kind::LeaderMove),
             Err(_) => self.reschedule(Kind::LeaderMove),
@@ -121,25 +129,31 @@ impl World {
             self.reschedule(Kind::Restart);
             return;
         }
-        let node = NodeId(self.random.i32(1..=i32::from(self.plan.nodes)));
-        if self.cluster.stop_node(broker_now(self.now), node).is_ok() {
+        let node = NodeId(self.stage.random.i32(1..=i32::from(self.plan.nodes)));
+        if self
+            .stage
+            .cluster
+            .stop_node(broker_now(self.stage.now), node)
+            .is_ok()
+        {
             self.counts.add(Kind::Restart);
             self.stopped.push((
-                self.now.monotonic_us + self.random.u64(50_000..1_500_000),
+                self.stage.now.monotonic_us + self.stage.random.u64(50_000..1_500_000),
                 node,
             ));
         }
     }
 
     pub(super) fn start_due(&mut self) {
-        let now = self.now;
+        let now = self.stage.now;
         let (due, later): (Vec<_>, Vec<_>) = self
             .stopped
             .drain(..)
             .partition(|(at, _)| *at <= now.monotonic_us);
         self.stopped = later;
         for (_, node) in due {
-            self.cluster
+            self.stage
+                .cluster
                 .start_node(broker_now(now), node)
                 .expect("it was stopped");
         }
