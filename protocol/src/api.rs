@@ -87,6 +87,10 @@ pub fn broker_versions(api: ApiKey) -> Option<Versions> {
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
         | ApiKey::InitProducerId
+        | ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::EndTxn
+        | ApiKey::TxnOffsetCommit
         | ApiKey::OffsetForLeaderEpoch
         | ApiKey::DescribeConfigs
         | ApiKey::DescribeCluster

@@ -97,7 +97,9 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Now> {
         let deadlines = self.connections.values().filter_map(Connection::deadline);
         let failovers = self.failovers.iter().map(|(at, _)| *at);
-        deadlines.chain(failovers).min_by_key(|at| at.monotonic_us)
+        let transactions = self.state.transactions.poll_timeout();
+        let deadlines = deadlines.chain(failovers).chain(transactions);
+        deadlines.min_by_key(|at| at.monotonic_us)
     }
 
     /// Whether a request of this connection is in service or queued. Kafka reads no further from
@@ -126,6 +128,7 @@ impl Cluster {
     pub(crate) fn settle(&mut self, now: Now) {
         self.fail_over(now);
         loop {
+            self.state.settle_transactions(now);
             let revision = self.state.revision();
             let due: Vec<ConnectionId> = self
                 .connections

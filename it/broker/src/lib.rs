@@ -26,7 +26,7 @@
 //! Kafka closes a connection, so does it. What differs: there is one copy of each partition's log,
 //! and followers are as far as the high watermark says; consumers are served by leaders only;
 //! nothing is ever compacted or trimmed by time; there are no fetch sessions, which Kafka too may
-//! deny at any time; transactions and group membership are not served yet.
+//! deny at any time; group membership is not served yet.
 //!
 //! [`Cluster::inject`] and its neighbours make it misbehave the way real ones do.
 
@@ -41,6 +41,7 @@ mod now;
 mod options;
 mod state;
 mod topic;
+mod transactions;
 
 pub use cluster::{Cluster, Output};
 pub use connection::{CloseReason, ConnectionId};
@@ -48,7 +49,9 @@ pub use control::{ControlError, PartitionView};
 pub use faults::{Effect, FaultId, Match, Times};
 pub use groups::Committed;
 pub use now::Now;
-pub use options::{Apis, DEFAULT_RETENTION_BYTES, Endpoint, NodeId, Options, Release};
+pub use options::{
+    Apis, DEFAULT_RETENTION_BYTES, Endpoint, NodeId, Options, Release, TRANSACTION_VERSION,
+};
 
 #[cfg(test)]
 mod tests;

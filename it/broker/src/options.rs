@@ -52,10 +52,14 @@ pub struct Options {
     /// A partition that holds more refuses writes with KAFKA_STORAGE_ERROR: what bounds the memory
     /// of topics that are never trimmed.
     pub max_log_bytes: usize,
+    /// How long after a transaction's end is decided its markers are written.
+    pub transaction_marker_delay_us: u64,
     /// How long after a node stops its partitions get other leaders.
     pub failover_us: u64,
 }
 
+/// The feature that decides how transactions are spoken (KIP-890): 1 or 2.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 /// `retention.bytes` where nobody sets it: a long demonstration must not grow.
 pub const DEFAULT_RETENTION_BYTES: u32 = 64 << 20;
 const DEFAULT_MAX_LOG_BYTES: usize = 256 << 20;
@@ -70,7 +74,7 @@ impl Default for Options {
             }],
             seed: 0,
             apis: Apis::of(Release::V4_3),
-            features: BTreeMap::new(),
+            features: BTreeMap::from([(TRANSACTION_VERSION.to_owned(), 2)]),
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 1,
@@ -79,6 +83,7 @@ impl Default for Options {
                 DEFAULT_RETENTION_BYTES.to_string(),
             )]),
             max_log_bytes: DEFAULT_MAX_LOG_BYTES,
+            transaction_marker_delay_us: 0,
             failover_us: 0,
         }
     }

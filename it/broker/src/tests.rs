@@ -10,4 +10,5 @@ mod offsets;
 mod produce;
 mod script;
 mod topics;
+mod transactions;
 mod versions;

@@ -26,8 +26,8 @@ holds --retention-bytes. Ctrl-C ends it.";
 /// A Kafka cluster in memory, for trying things out.
 ///
 /// It speaks Kafka's protocol as Apache Kafka 4.3 does, so any client and Kafka's own tools can
-/// use it: topics, producing (idempotent too), fetching, and offsets committed for a group.
-/// Transactions and consumer groups with members are not served yet.
+/// use it: topics, producing (idempotent and transactional too), fetching, and offsets committed
+/// for a group. Consumer groups with members are not served yet.
 #[derive(Debug, Parser)]
 #[command(name = "tidewatch-devbroker", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {

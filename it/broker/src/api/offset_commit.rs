@@ -3,6 +3,7 @@
 use super::{Api, Call, Outcome, code_of};
 use crate::groups::{Committed, MAX_METADATA_BYTES};
 use crate::state::State;
+use tidewatch_protocol::StrBytes;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use tidewatch_protocol::messages::offset_commit_response::{
@@ -19,7 +20,8 @@ impl Api for OffsetCommitRequest {
     }
 
     fn handle(self, state: &mut State, call: &Call) -> Outcome<OffsetCommitResponse> {
-        let allowed = check(&self, state, call);
+        let generation = self.generation_id_or_member_epoch;
+        let allowed = check(state, call, &self.group_id, generation);
         let group = self.group_id.to_string();
         let topics = self.topics.into_iter().map(|topic| {
             let answers = topic.partitions.into_iter().map(|asked| {
@@ -47,14 +49,19 @@ impl Api for OffsetCommitRequest {
 }
 
 /// What Kafka answers when the group has no members: a generation or a member id is a stranger's.
-fn check(request: &OffsetCommitRequest, state: &State, call: &Call) -> Result<(), ErrorCode> {
-    if state.coordinator(&request.group_id) != Some(call.node) {
+pub(super) fn check(
+    state: &State,
+    call: &Call,
+    group: &str,
+    generation: i32,
+) -> Result<(), ErrorCode> {
+    if state.coordinator(group) != Some(call.node) {
         return Err(ErrorCode::NOT_COORDINATOR);
     }
-    if request.generation_id_or_member_epoch < 0 {
+    if generation < 0 {
         return Ok(());
     }
-    match state.groups.by_id.contains_key(request.group_id.as_str()) {
+    match state.groups.by_id.contains_key(group) {
         true => Err(ErrorCode::UNKNOWN_MEMBER_ID),
         false => Err(ErrorCode::ILLEGAL_GENERATION),
     }
@@ -67,18 +74,11 @@ fn commit(
     asked: OffsetCommitRequestPartition,
 ) -> Result<(), ErrorCode> {
     state.partition(topic, asked.partition_index)?;
-    let metadata = asked
-        .committed_metadata
-        .map(|text| text.to_string())
-        .unwrap_or_default();
-    if metadata.len() > MAX_METADATA_BYTES {
-        return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
-    }
-    let committed = Committed {
-        offset: asked.committed_offset,
-        leader_epoch: asked.committed_leader_epoch,
-        metadata,
-    };
+    let committed = read_committed_offset(
+        asked.committed_offset,
+        asked.committed_leader_epoch,
+        asked.committed_metadata,
+    )?;
     if state
         .groups
         .commit(group, topic, asked.partition_index, committed)
@@ -87,4 +87,21 @@ fn commit(
     } else {
         Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
     }
+}
+
+/// An offset as a request carries it.
+pub(super) fn read_committed_offset(
+    offset: i64,
+    leader_epoch: i32,
+    metadata: Option<StrBytes>,
+) -> Result<Committed, ErrorCode> {
+    let metadata = metadata.map(|text| text.to_string()).unwrap_or_default();
+    if metadata.len() > MAX_METADATA_BYTES {
+        return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+    }
+    Ok(Committed {
+        offset,
+        leader_epoch,
+        metadata,
+    })
 }
