@@ -32,6 +32,7 @@ mod consumer;
 mod driver;
 mod handle;
 mod producer;
+mod transaction;
 mod transport;
 mod wake;
 
@@ -39,8 +40,11 @@ pub use client::{Client, TopicResults};
 pub use consumer::{Consumer, OffsetAndTimestamp, StartAt};
 pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
+pub use transaction::{Transaction, TransactionalProducer};
 pub use tidewatch_client_core::admin::NewTopic;
-pub use tidewatch_client_core::call::{BrokerId, OffsetAndMetadata, TopicPartition};
+pub use tidewatch_client_core::call::{
+    BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition, TransactionEnd,
+};
 pub use tidewatch_client_core::error::Error;
 pub use tidewatch_client_core::fetch::inbox::{CaughtUp, Event, PartitionStatus, Watermarks};
 pub use tidewatch_client_core::fetch::records::Fetched;

@@ -6,9 +6,10 @@ use tidewatch_protocol::frame::Frame;
 use tidewatch_protocol::guard::DecodeError;
 use tidewatch_protocol::message::{EncodeError, decode_response, encode_request};
 use tidewatch_protocol::messages::{
-    ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, CreateTopicsRequest,
+    DeleteTopicsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 
 /// FindCoordinator asks for several keys at once from here on (KIP-699).
@@ -27,6 +28,10 @@ impl Body {
             Self::OffsetCommit(_) => ApiKey::OffsetCommit,
             Self::OffsetFetch(_) => ApiKey::OffsetFetch,
             Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::AddPartitionsToTxn(_) => ApiKey::AddPartitionsToTxn,
+            Self::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
+            Self::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
+            Self::EndTxn(_) => ApiKey::EndTxn,
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
         }
@@ -63,6 +68,10 @@ impl Body {
                 encode_request(&shaped, version, correlation_id, client_id)
             }
             Self::InitProducerId(r) => encode_request(r, version, correlation_id, client_id),
+            Self::AddPartitionsToTxn(r) => encode_request(r, version, correlation_id, client_id),
+            Self::AddOffsetsToTxn(r) => encode_request(r, version, correlation_id, client_id),
+            Self::TxnOffsetCommit(r) => encode_request(r, version, correlation_id, client_id),
+            Self::EndTxn(r) => encode_request(r, version, correlation_id, client_id),
             Self::CreateTopics(r) => encode_request(r, version, correlation_id, client_id),
             Self::DeleteTopics(r) => encode_request(r, version, correlation_id, client_id),
         }
@@ -110,6 +119,10 @@ impl Response {
             ApiKey::OffsetCommit => read!(OffsetCommitRequest, OffsetCommit),
             ApiKey::OffsetFetch => read!(OffsetFetchRequest, OffsetFetch),
             ApiKey::InitProducerId => read!(InitProducerIdRequest, InitProducerId),
+            ApiKey::AddPartitionsToTxn => read!(AddPartitionsToTxnRequest, AddPartitionsToTxn),
+            ApiKey::AddOffsetsToTxn => read!(AddOffsetsToTxnRequest, AddOffsetsToTxn),
+            ApiKey::TxnOffsetCommit => read!(TxnOffsetCommitRequest, TxnOffsetCommit),
+            ApiKey::EndTxn => read!(EndTxnRequest, EndTxn),
             ApiKey::CreateTopics => read!(CreateTopicsRequest, CreateTopics),
             ApiKey::DeleteTopics => read!(DeleteTopicsRequest, DeleteTopics),
             _ => Err(DecodeError::Version { api, version }),
@@ -129,6 +142,10 @@ impl Response {
             Self::OffsetCommit(r) => r.throttle_time_ms,
             Self::OffsetFetch(r) => r.throttle_time_ms,
             Self::InitProducerId(r) => r.throttle_time_ms,
+            Self::AddPartitionsToTxn(r) => r.throttle_time_ms,
+            Self::AddOffsetsToTxn(r) => r.throttle_time_ms,
+            Self::TxnOffsetCommit(r) => r.throttle_time_ms,
+            Self::EndTxn(r) => r.throttle_time_ms,
             Self::CreateTopics(r) => r.throttle_time_ms,
             Self::DeleteTopics(r) => r.throttle_time_ms,
         }
