@@ -5,8 +5,11 @@ pub mod check;
 pub mod client;
 pub mod faults;
 pub mod network;
+pub mod stage;
+pub mod transactions;
 pub mod world;
 
 pub use check::Violation;
 pub use faults::{Counts, Kind};
-pub use world::{Failure, Plan, Report, run};
+pub use stage::{Failure, Plan};
+pub use world::{Report, run};

@@ -1,68 +1,25 @@
 //! A run: cluster, network, clients and what they do, stepped from event to event.
 
-mod strikes;
-
 use crate::simulation::check::{Fate, Partition, RecordName, Violation};
-use crate::simulation::client::{SimulatedClient, body_of};
-use crate::simulation::faults::{Counts, Kind};
-use crate::simulation::network::{Arrival, LinkId, Network};
-use core::net::{Ipv4Addr, SocketAddr};
-use std::fmt;
+use crate::simulation::client::SimulatedClient;
+use crate::simulation::faults::Counts;
+use crate::simulation::stage::{Failure, Plan, Stage, TOPIC, client_options, open_reader_with};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tidewatch_broker::{Cluster, FaultId, NodeId, Options, Output};
 use tidewatch_client_core::Now;
-use tidewatch_client_core::call::{RequestId, TopicPartition};
-use tidewatch_client_core::client::{Action, Command};
-use tidewatch_client_core::fetch;
+use tidewatch_client_core::call::TopicPartition;
 use tidewatch_client_core::fetch::inbox::{Event, Inbox};
-use tidewatch_client_core::options::{ClientOptions, ConsumerOptions, ProducerOptions};
+use tidewatch_client_core::options::{ConsumerOptions, ProducerOptions};
 use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused};
 use tidewatch_client_core::producer::delivery::Delivery;
 use tidewatch_protocol::compression::Compression;
 
-const TOPIC: &str = "t";
-const START_WALL_MS: i64 = 1_700_000_000_000;
 /// Longer than all timeouts of a run together: beyond it the run has stalled.
 const STALL_US: u64 = 600_000_000;
 /// Nothing in a run takes more events than this; a core that spins is caught.
 const MAX_STEPS: u64 = 2_000_000;
-
-/// What a run consists of.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Decides everything else.
-    pub seed: u64,
-    /// Brokers.
-    pub nodes: u8,
-    /// Partitions of the one topic, each with three replicas.
-    pub partitions: u16,
-    /// Clients that produce.
-    pub producers: usize,
-    /// Records of all producers together.
-    pub records: u32,
-    /// Things that go wrong.
-    pub faults: usize,
-    /// Keeps a log of what happened.
-    pub log: bool,
-}
-
-impl Plan {
-    /// The smallest run that counts.
-    pub fn of_seed(seed: u64) -> Self {
-        Self {
-            seed,
-            nodes: 3,
-            partitions: 4,
-            producers: 2,
-            records: 500,
-            faults: 24,
-            log: false,
-        }
-    }
-}
 
 /// What a good run tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,43 +32,20 @@ pub struct Report {
     pub acknowledged: usize,
 }
 
-/// A run that broke a promise or stalled.
-#[derive(Debug)]
-pub struct Failure {
-    /// The seed that plays it again.
-    pub seed: u64,
-    /// What was broken.
-    pub why: Violation,
-    /// What happened, if the plan asked for it.
-    pub log: Vec<String>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.log {
-            writeln!(f, "{line}")?;
-        }
-        write!(
-            f,
-            "seed {}: {}\nreplay: TIDEWATCH_SEED={} cargo test -p tidewatch-it --test sim_delivery -- --nocapture replay",
-            self.seed, self.why, self.seed
-        )
-    }
-}
-
 /// Runs a plan to its end.
 pub fn run(plan: Plan) -> Result<Report, Failure> {
     let mut world = World::new(plan);
     let result = world.run_to_end();
-    let log = std::mem::take(&mut world.log);
+    let log = std::mem::take(&mut world.stage.log);
     result.map_err(|why| Failure {
         seed: plan.seed,
         why,
         log,
+        test: "sim_delivery",
     })?;
     Ok(Report {
-        faults: world.counts.clone(),
-        simulated_us: world.now.monotonic_us,
+        faults: world.stage.counts.clone(),
+        simulated_us: world.stage.now.monotonic_us,
         acknowledged: world.acknowledged(),
     })
 }
@@ -124,71 +58,33 @@ struct Producer {
 }
 
 struct World {
-    plan: Plan,
-    now: Now,
-    random: fastrand::Rng,
-    cluster: Cluster,
-    network: Network,
-    clients: Vec<SimulatedClient>,
+    stage: Stage,
     producers: Vec<Producer>,
     inbox: Arc<Inbox>,
     partitions: Vec<Partition>,
-    /// When what goes wrong, soonest last.
-    schedule: Vec<(u64, Kind)>,
-    injected: Vec<(FaultId, Kind)>,
-    stopped: Vec<(u64, NodeId)>,
-    slow_links: Vec<(u64, LinkId)>,
-    counts: Counts,
-    log: Vec<String>,
 }
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let mut random = fastrand::Rng::with_seed(plan.seed);
-        let now = Now {
-            monotonic_us: 1_000_000,
-            wall_ms: START_WALL_MS,
-        };
-        let mut options = Options::with_nodes(plan.nodes);
-        options.seed = random.u64(..);
-        options.failover_us = random.u64(0..300_000);
-        let mut cluster = Cluster::new(options);
-        cluster
-            .create_topic(
-                broker_now(now),
-                TOPIC,
-                plan.partitions,
-                3.min(plan.nodes),
-                &[],
-            )
-            .expect("a fresh topic");
+        let mut stage = Stage::new(plan);
+        let now = stage.now;
         let opened =
-            (0..plan.producers).map(|number| open_producer(plan, number, now, &mut random));
-        let (mut clients, producers): (Vec<_>, Vec<_>) = opened.unzip();
-        let (reader, inbox) = open_reader(plan, now, &mut random);
-        clients.push(reader);
-        let schedule = strikes::schedule(plan, now.monotonic_us, &mut random);
+            (0..plan.producers).map(|number| open_producer(plan, number, now, &mut stage.random));
+        let (clients, producers): (Vec<_>, Vec<_>) = opened.unzip();
+        stage.clients = clients;
+        let (reader, inbox) = open_reader(plan, now, &mut stage.random);
+        stage.clients.push(reader);
+        stage.schedule_strikes();
         Self {
-            plan,
-            now,
-            random,
-            cluster,
-            network: Network::default(),
-            clients,
+            stage,
             producers,
             inbox,
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
-            schedule,
-            injected: Vec::new(),
-            stopped: Vec::new(),
-            slow_links: Vec::new(),
-            counts: Counts::default(),
-            log: Vec::new(),
         }
     }
 
     fn run_to_end(&mut self) -> Result<(), Violation> {
-        let deadline = self.now.monotonic_us + STALL_US;
+        let deadline = self.stage.now.monotonic_us + STALL_US;
         for _ in 0..MAX_STEPS {
             self.settle()?;
             if self.is_done() {
@@ -198,7 +94,7 @@ impl World {
             if next > deadline {
                 return Err(Violation(format!("stalled: {}", self.describe_wait())));
             }
-            self.advance_to(next.max(self.now.monotonic_us));
+            self.stage.advance_to(next.max(self.stage.now.monotonic_us));
         }
         Err(Violation(format!(
             "no end after {MAX_STEPS} steps: {}",
@@ -208,29 +104,15 @@ impl World {
 
     /// Carries out everything that is due now, until nothing moves.
     fn settle(&mut self) -> Result<(), Violation> {
-        self.strike_due();
-        self.start_due();
-        self.cluster.handle_timeout(broker_now(self.now));
-        for client in &mut self.clients {
-            if client
-                .core
-                .poll_timeout()
-                .is_some_and(|(at, _)| at <= self.now.monotonic_us)
-            {
-                client.core.handle_timeout(self.now);
-            }
-        }
+        self.stage.begin_turn();
         loop {
             let mut moved = false;
-            while let Some((link, arrival)) = self.network.pop(self.now.monotonic_us) {
-                self.arrive(link, arrival);
-                moved = true;
-            }
+            moved |= self.stage.deliver();
             moved |= self.append();
             moved |= self.poll_deliveries()?;
             moved |= self.read()?;
-            moved |= self.drive_clients();
-            moved |= self.drive_cluster();
+            moved |= self.stage.drive_clients();
+            moved |= self.stage.drive_cluster();
             if !moved {
                 return Ok(());
             }
@@ -238,53 +120,30 @@ impl World {
     }
 
     fn next_us(&self) -> u64 {
-        let clients = self
-            .clients
-            .iter()
-            .filter_map(|c| c.core.poll_timeout())
-            .map(|(at, _)| at);
-        let cluster = self.cluster.poll_timeout().map(|at| at.monotonic_us);
         let appends = self
             .producers
             .iter()
             .filter(|p| p.next < self.records_each())
             .map(|p| p.next_append_us);
-        let faults = self.schedule.last().map(|(at, _)| *at);
-        let starts = self.stopped.iter().map(|(at, _)| *at);
-        let soonest = clients
-            .chain(cluster)
-            .chain(appends)
-            .chain(faults)
-            .chain(starts)
-            .chain(self.network.next_us())
-            .min();
-        soonest.unwrap_or(u64::MAX)
-    }
-
-    fn advance_to(&mut self, at_us: u64) {
-        let passed_ms = i64::try_from((at_us - self.now.monotonic_us) / 1000).unwrap_or(i64::MAX);
-        self.now = Now {
-            monotonic_us: at_us,
-            wall_ms: self.now.wall_ms.saturating_add(passed_ms),
-        };
+        self.stage.next_us().into_iter().chain(appends).min().unwrap_or(u64::MAX)
     }
 
     fn records_each(&self) -> u32 {
-        self.plan.records / u32::try_from(self.plan.producers).unwrap_or(1)
+        self.stage.plan.records / u32::try_from(self.stage.plan.producers).unwrap_or(1)
     }
 
     fn append(&mut self) -> bool {
         let each = self.records_each();
         let mut moved = false;
         for (number, producer) in self.producers.iter_mut().enumerate() {
-            while producer.next < each && producer.next_append_us <= self.now.monotonic_us {
-                let partition = self.random.usize(0..self.partitions.len());
+            while producer.next < each && producer.next_append_us <= self.stage.now.monotonic_us {
+                let partition = self.stage.random.usize(0..self.partitions.len());
                 let name = RecordName {
                     producer: number,
                     number: producer.next,
                 };
                 let mut value = name.encode();
-                value.extend(std::iter::repeat_n('x', self.random.usize(0..200)));
+                value.extend(std::iter::repeat_n('x', self.stage.random.usize(0..200)));
                 let record = RecordRef {
                     topic: TOPIC,
                     partition: Some(i32::try_from(partition).expect("few partitions")),
@@ -293,7 +152,7 @@ impl World {
                     value: Some(value.as_bytes()),
                     headers: &[],
                 };
-                match producer.accumulator.append(self.now, record) {
+                match producer.accumulator.append(self.stage.now, record) {
                     Ok(appended) => {
                         let story = &mut self.partitions[partition];
                         story.sent.push((name, None));
@@ -302,11 +161,11 @@ impl World {
                             .push((partition, story.sent.len() - 1, appended.delivery));
                         producer.next += 1;
                         producer.next_append_us =
-                            self.now.monotonic_us + self.random.u64(0..40_000);
+                            self.stage.now.monotonic_us + self.stage.random.u64(0..40_000);
                         moved = true;
                     }
                     Err(Refused::UnknownTopic | Refused::Full) => {
-                        producer.next_append_us = self.now.monotonic_us + 5_000
+                        producer.next_append_us = self.stage.now.monotonic_us + 5_000
                     }
                     Err(refused) => unreachable!("a small record was refused: {refused:?}"),
                 }
@@ -366,143 +225,19 @@ impl World {
         }
     }
 
-    fn drive_clients(&mut self) -> bool {
-        let mut moved = false;
-        for at in 0..self.clients.len() {
-            moved |= self.clients[at].take_wake(self.now);
-            while let Some(action) = self.clients[at].poll(self.now) {
-                moved = true;
-                self.act(at, action);
-            }
-        }
-        moved
-    }
-
-    fn act(&mut self, client: usize, action: Action) {
-        let now = self.now;
-        match action {
-            Action::Resolve {
-                connection, port, ..
-            } => {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                self.clients[client]
-                    .core
-                    .handle_resolved(now, connection, Ok(vec![address]));
-            }
-            Action::Connect {
-                connection,
-                address,
-                ..
-            } => {
-                let link = self.clients[client].link(connection);
-                let delay = self.delay_us();
-                self.network.open(now.monotonic_us, delay, link, address);
-            }
-            Action::Send(connection, frame) => {
-                let link = self.clients[client].link(connection);
-                let delay = self.delay_on(link);
-                self.network
-                    .send_to_broker(now.monotonic_us, delay, link, body_of(&frame));
-                self.clients[client].core.handle_written(now, connection);
-            }
-            Action::Close { connection, why } => {
-                let link = self.clients[client].link(connection);
-                self.note(|| format!("client {client} closes {connection:?}: {why}"));
-                self.network.close_by_client(now.monotonic_us, link);
-            }
-            Action::Finished(request, result) => {
-                self.note(|| format!("client {client}: {request:?} ended with {result:?}"))
-            }
-        }
-    }
-
-    fn drive_cluster(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(output) = self.cluster.poll_output() {
-            moved = true;
-            let delay = self.delay_us();
-            match output {
-                Output::Send(to, frame) => {
-                    self.network
-                        .send_to_client(self.now.monotonic_us, delay, to, body_of(&frame));
-                }
-                Output::Close(to, why) => {
-                    self.note(|| format!("broker closes {to:?}: {why:?}"));
-                    self.network
-                        .close_by_broker(self.now.monotonic_us, delay, to);
-                }
-            }
-        }
-        moved
-    }
-
-    fn arrive(&mut self, link: LinkId, arrival: Arrival) {
-        let now = self.now;
-        let core = &mut self.clients[link.client].core;
-        match arrival {
-            Arrival::Syn(address) => {
-                let node = NodeId(i32::from(address.port()) - 9091);
-                let accepted = self.cluster.handle_connected(node);
-                let delay = self.random.u64(100..2_000);
-                match accepted {
-                    Some(broker) => self.network.accept(now.monotonic_us, delay, link, broker),
-                    None => self.network.refuse(now.monotonic_us, delay, link),
-                }
-            }
-            Arrival::Connected => core.handle_connected(now, link.connection),
-            Arrival::ToBroker(frame) => {
-                if let Some(broker) = self.network.broker_of(link) {
-                    self.cluster.handle_frame(broker_now(now), broker, frame);
-                }
-            }
-            Arrival::ToClient(frame) => core.handle_frame(now, link.connection, frame),
-            Arrival::ClosedByBroker(why) => {
-                self.network.forget(link);
-                core.handle_closed(now, link.connection, why);
-            }
-            Arrival::ClosedByClient => {
-                if let Some(broker) = self.network.broker_of(link) {
-                    self.cluster.handle_disconnected(broker);
-                }
-                self.network.forget(link);
-            }
-        }
-    }
-
-    /// One way's delay: a local network with a long tail.
-    fn delay_us(&mut self) -> u64 {
-        if self.random.u8(0..20) == 0 {
-            self.random.u64(1_000..30_000)
-        } else {
-            self.random.u64(50..1_000)
-        }
-    }
-
-    fn delay_on(&mut self, link: LinkId) -> u64 {
-        let slow = self
-            .slow_links
-            .iter()
-            .any(|(until, slow)| *slow == link && *until > self.now.monotonic_us);
-        self.delay_us()
-            + if slow {
-                self.random.u64(100_000..1_500_000)
-            } else {
-                0
-            }
-    }
-
     fn is_done(&self) -> bool {
         let each = self.records_each();
         let sent = self
             .producers
             .iter()
             .all(|p| p.next == each && p.waiting.is_empty());
-        sent && self.stopped.is_empty() && (0..self.partitions.len()).all(|p| self.is_read(p))
+        sent && self.stage.stopped.is_empty() && (0..self.partitions.len()).all(|p| self.is_read(p))
     }
 
     fn is_read(&self, partition: usize) -> bool {
         let number = i32::try_from(partition).unwrap_or(0);
         let end = self
+            .stage
             .cluster
             .view(TOPIC, number)
             .map_or(0, |view| view.high_watermark);
@@ -514,14 +249,11 @@ impl World {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
-        for (id, kind) in std::mem::take(&mut self.injected) {
-            if self.cluster.struck(id) > 0 {
-                self.counts.add(kind);
-            }
-        }
+        self.stage.count_strikes();
         for at in 0..self.partitions.len() {
             let number = i32::try_from(at).unwrap_or(0);
             let batches = self
+                .stage
                 .cluster
                 .batches(TOPIC, number)
                 .map_err(|e| Violation(e.to_string()))?;
@@ -556,42 +288,20 @@ impl World {
             .map(|partition| {
                 let number = i32::try_from(partition).unwrap_or(0);
                 let status = self.inbox.status(&partition_of(number));
-                let view = self.cluster.view(TOPIC, number);
+                let view = self.stage.cluster.view(TOPIC, number);
                 format!("partition {partition} is not read to its end: {status:?}, {view:?}")
             });
         let stuck: Vec<_> = stuck.collect();
-        let timers: Vec<_> = self.clients.iter().map(|c| c.core.poll_timeout()).collect();
+        let timers: Vec<_> = self.stage.clients.iter().map(|c| c.core.poll_timeout()).collect();
         format!("{unresolved} deliveries unresolved, {stuck:?}, clients' timers: {timers:?}")
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
-        if self.plan.log {
-            self.log
-                .push(format!("{:>10} µs  {}", self.now.monotonic_us, what()));
-        }
-    }
 }
 
-fn broker_now(now: Now) -> tidewatch_broker::Now {
-    tidewatch_broker::Now {
-        monotonic_us: now.monotonic_us,
-        wall_ms: now.wall_ms,
-    }
-}
-
-fn partition_of(partition: i32) -> TopicPartition {
+pub(super) fn partition_of(partition: i32) -> TopicPartition {
     TopicPartition {
         topic: TOPIC.into(),
         partition,
-    }
-}
-
-fn client_options(plan: Plan) -> ClientOptions {
-    let ports = (0..u16::from(plan.nodes)).map(|node| 9092 + node);
-    ClientOptions {
-        bootstrap_servers: ports.map(|port| format!("127.0.0.1:{port}")).collect(),
-        request_timeout_ms: 2_000,
-        ..ClientOptions::default()
     }
 }
 
@@ -616,27 +326,11 @@ fn open_producer(
     (client, producer)
 }
 
-/// A client that reads all partitions from their beginning.
 fn open_reader(plan: Plan, now: Now, random: &mut fastrand::Rng) -> (SimulatedClient, Arc<Inbox>) {
-    let mut client = SimulatedClient::new(plan.producers, client_options(plan), random.u64(..));
-    let options = ConsumerOptions {
-        fetch_max_wait_ms: 200,
-        request_timeout_ms: 2_000,
-        max_partition_fetch_bytes: random.i32(200..20_000),
-        ..ConsumerOptions::default()
-    };
-    let inbox = Inbox::new(&options, client.waker());
-    let room = client.core.open_consumer(now, options, Arc::clone(&inbox));
-    let partitions = 0..i32::from(plan.partitions);
-    let starts = partitions.map(|partition| (partition_of(partition), fetch::Start::Earliest));
-    let assign = fetch::Command::Assign(starts.collect());
-    client
-        .core
-        .handle_command(now, RequestId(1), Command::Fetch(room, assign));
-    (client, inbox)
+    open_reader_with(ConsumerOptions::default(), plan, now, random)
 }
 
-fn producer_options(random: &mut fastrand::Rng) -> ProducerOptions {
+pub(super) fn producer_options(random: &mut fastrand::Rng) -> ProducerOptions {
     let codecs = [
         Compression::None,
         Compression::Gzip,

@@ -1,12 +1,12 @@
 //! What goes wrong in a run: when, and how it is done to the network and the cluster.
 
-use super::{Plan, TOPIC, World, broker_now};
+use super::{Plan, Stage, TOPIC, broker_now};
 use crate::simulation::faults::Kind;
 use tidewatch_broker::{Effect, Match, NodeId, Times};
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::ApiKey;
 
-impl World {
+impl Stage {
     pub(super) fn strike_due(&mut self) {
         while self
             .schedule
@@ -22,11 +22,7 @@ impl World {
 
     fn strike(&mut self, kind: Kind) {
         self.note(|| format!("fault {kind:?}"));
-        let api = if self.random.u8(0..3) == 0 {
-            ApiKey::Fetch
-        } else {
-            ApiKey::Produce
-        };
+        let api = self.target();
         match kind {
             Kind::LostFrames | Kind::LateFrames => {
                 let links: Vec<_> = self
@@ -72,6 +68,14 @@ impl World {
         }
     }
 
+    fn target(&mut self) -> ApiKey {
+        let (first, others) = self.targets.split_first().expect("there are targets");
+        match self.random.bool() {
+            true => *first,
+            false => self.random.choice(others).copied().unwrap_or(*first),
+        }
+    }
+
     fn reschedule(&mut self, kind: Kind) {
         self.schedule.push((self.now.monotonic_us + 20_000, kind));
         self.schedule.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
@@ -83,7 +87,14 @@ impl World {
     }
 
     fn retriable_error(&mut self, api: ApiKey) -> ErrorCode {
-        let codes = if api == ApiKey::Produce {
+        let codes = if !matches!(api, ApiKey::Produce | ApiKey::Fetch) {
+            [
+                ErrorCode::NOT_COORDINATOR,
+                ErrorCode::COORDINATOR_NOT_AVAILABLE,
+                ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                ErrorCode::CONCURRENT_TRANSACTIONS,
+            ]
+        } else if api == ApiKey::Produce {
             [
                 ErrorCode::NOT_LEADER_OR_FOLLOWER,
                 ErrorCode::NOT_ENOUGH_REPLICAS,
