@@ -138,9 +138,8 @@ impl Client {
     pub async fn producer(&self) -> Result<Producer, Error> {
         let options = self.handle.options().producer.clone();
         if let Some(id) = &options.transactional_id {
-            let why = format!(
-                "transactional.id={id} is set: open a transactional producer, or unset it"
-            );
+            let why =
+                format!("transactional.id={id} is set: open a transactional producer, or unset it");
             return Err(Error::Usage(why));
         }
         Producer::open(self.handle.clone(), options).await
@@ -154,7 +153,8 @@ impl Client {
     pub async fn transactional_producer(&self) -> Result<TransactionalProducer, Error> {
         let id = self.handle.options().producer.transactional_id.as_deref();
         let missing = || Error::Usage("a transactional producer needs transactional.id".to_owned());
-        self.transactional_producer_as(id.ok_or_else(missing)?).await
+        self.transactional_producer_as(id.ok_or_else(missing)?)
+            .await
     }
 
     /// A producer of transactions under its own transactional id, over this client's connections.

@@ -40,7 +40,6 @@ pub use client::{Client, TopicResults};
 pub use consumer::{Consumer, OffsetAndTimestamp, StartAt};
 pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
-pub use transaction::{Transaction, TransactionalProducer};
 pub use tidewatch_client_core::admin::NewTopic;
 pub use tidewatch_client_core::call::{
     BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition, TransactionEnd,
@@ -57,3 +56,4 @@ pub use tidewatch_client_core::producer::delivery::{
 pub use tidewatch_protocol::compression::Compression;
 pub use tidewatch_protocol::error_code::ErrorCode;
 pub use tidewatch_protocol::records::{Header, Headers, HeadersRef, Record, RecordRef};
+pub use transaction::{Transaction, TransactionalProducer};

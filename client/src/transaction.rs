@@ -43,7 +43,9 @@ impl TransactionalProducer {
     pub(crate) async fn open(handle: Handle, options: ProducerOptions) -> Result<Self, Error> {
         let producer = Producer::open(handle, options).await?;
         let opened = Self { producer, last: 0 };
-        opened.ask("initialise transactions", TransactionCommand::Init).await?;
+        opened
+            .ask("initialise transactions", TransactionCommand::Init)
+            .await?;
         Ok(opened)
     }
 
@@ -61,7 +63,10 @@ impl TransactionalProducer {
             refused: OnceLock::new(),
         };
         let begin = TransactionCommand::Begin(transaction.number());
-        transaction.producer.ask("begin a transaction", begin).await?;
+        transaction
+            .producer
+            .ask("begin a transaction", begin)
+            .await?;
         Ok(transaction)
     }
 
@@ -166,7 +171,8 @@ impl Transaction<'_> {
             offsets: offsets.into_iter().collect(),
             group: group.clone(),
         };
-        self.producer.ask("send offsets to a transaction", command)
+        self.producer
+            .ask("send offsets to a transaction", command)
             .await
             .map(drop)
     }
@@ -198,7 +204,10 @@ impl Transaction<'_> {
     /// [`Error::TimedOut`] after `max.block.ms`; it is aborted all the same.
     pub async fn abort(self) -> Result<(), Error> {
         let abort = TransactionCommand::Abort(self.number());
-        self.producer.ask("abort a transaction", abort).await.map(drop)
+        self.producer
+            .ask("abort a transaction", abort)
+            .await
+            .map(drop)
     }
 
     fn number(&self) -> u64 {

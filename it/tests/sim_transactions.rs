@@ -1,8 +1,8 @@
 //! A reader of committed data sees exactly what was committed, whatever goes wrong: seeded runs of
 //! transactional producers that are killed between any two steps, on both transaction versions.
 
-use tidewatch_it::simulation::{Counts, Plan};
 use tidewatch_it::simulation::transactions::run_transactions;
+use tidewatch_it::simulation::{Counts, Plan};
 
 const RUNS: u64 = 400;
 const SOAK_RUNS: u64 = 10_000;
@@ -53,5 +53,8 @@ fn replay() {
         ..plan(seed)
     };
     let report = run_transactions(plan).unwrap_or_else(|failure| panic!("{failure}"));
-    println!("seed {seed}: {} committed, faults: {}", report.acknowledged, report.faults);
+    println!(
+        "seed {seed}: {} committed, faults: {}",
+        report.acknowledged, report.faults
+    );
 }

@@ -207,7 +207,8 @@ impl Client {
         let closing = self.closing.iter();
         let done = closing.filter(|(number, deadline_us)| is_done(number, **deadline_us));
         let done: Vec<u32> = done.map(|(number, _)| *number).collect();
-        done.into_iter().for_each(|number| self.drop_producer(number));
+        done.into_iter()
+            .for_each(|number| self.drop_producer(number));
     }
 
     /// Drops a consumer's rooms; calls under way end unheard.
@@ -326,10 +327,7 @@ impl Client {
         let rooms = self.room_ids();
         let rooms = rooms.filter_map(|id| self.room(id)?.poll_timeout());
         let closing = self.closing.values().map(|at_us| (*at_us, Timer::Delivery));
-        rooms
-            .chain(self.router.poll_timeout())
-            .chain(closing)
-            .min()
+        rooms.chain(self.router.poll_timeout()).chain(closing).min()
     }
 
     /// One round: replies in, facts around, calls out. Returns whether anything moved.

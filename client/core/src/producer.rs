@@ -180,7 +180,11 @@ impl ProducerRoom {
             now_us: now.monotonic_us,
             linger_us: self.options.linger_ms.saturating_mul(1000),
             delivery_us: self.options.delivery_timeout_ms.saturating_mul(1000),
-            flush_below: match self.transaction.as_ref().is_some_and(Transacting::is_ending) {
+            flush_below: match self
+                .transaction
+                .as_ref()
+                .is_some_and(Transacting::is_ending)
+            {
                 true => u64::MAX,
                 false => flush_below,
             },

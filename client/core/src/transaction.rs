@@ -231,8 +231,9 @@ impl TransactionRoom {
         };
         if self.waiting.len() >= MAX_WAITING_REQUESTS {
             let doing = self.doing(goal);
-            let why =
-                format!("failed to {doing}: {MAX_WAITING_REQUESTS} requests wait already; await each");
+            let why = format!(
+                "failed to {doing}: {MAX_WAITING_REQUESTS} requests wait already; await each"
+            );
             return self.finished.push_back((request, Err(Error::Usage(why))));
         }
         self.waiting.push(Waiting {
@@ -402,7 +403,8 @@ impl TransactionRoom {
         let content = &self.content;
         match &self.state {
             State::Unready => {
-                let wanted = |waiting: &Waiting| matches!(waiting.goal, Goal::Init | Goal::Begin(_));
+                let wanted =
+                    |waiting: &Waiting| matches!(waiting.goal, Goal::Init | Goal::Begin(_));
                 self.waiting.iter().any(wanted).then_some(Step::Init)
             }
             State::Renewing => Some(Step::Init),
@@ -484,7 +486,8 @@ impl TransactionRoom {
                     let name: Arc<str> = Arc::from(topic.name.as_str());
                     let results = topic.results_by_partition.iter();
                     results.map(move |result| {
-                        let partition = TopicPartition::new(Arc::clone(&name), result.partition_index);
+                        let partition =
+                            TopicPartition::new(Arc::clone(&name), result.partition_index);
                         (partition, ErrorCode(result.partition_error_code))
                     })
                 });
@@ -504,7 +507,8 @@ impl TransactionRoom {
                     let name: Arc<str> = Arc::from(topic.name.as_str());
                     let results = topic.partitions.iter();
                     results.map(move |result| {
-                        let partition = TopicPartition::new(Arc::clone(&name), result.partition_index);
+                        let partition =
+                            TopicPartition::new(Arc::clone(&name), result.partition_index);
                         (partition, ErrorCode(result.error_code))
                     })
                 });
@@ -524,13 +528,7 @@ impl TransactionRoom {
         }
     }
 
-    fn handle_code(
-        &mut self,
-        now: Now,
-        step: &Step,
-        code: i16,
-        succeed: impl FnOnce(&mut Self),
-    ) {
+    fn handle_code(&mut self, now: Now, step: &Step, code: i16, succeed: impl FnOnce(&mut Self)) {
         let code = ErrorCode(code);
         if code.is_ok() {
             self.succeed();
@@ -757,7 +755,9 @@ impl TransactionRoom {
     fn resolved_commit(&self, number: u64) -> Option<Result<Outcome, Error>> {
         let is_current = number == self.content.number;
         match (&self.state, self.last_end) {
-            (State::Ready, Some(TransactionEnd::Committed)) if is_current => Some(Ok(Outcome::Done)),
+            (State::Ready, Some(TransactionEnd::Committed)) if is_current => {
+                Some(Ok(Outcome::Done))
+            }
             (State::Open | State::Committing { .. }, _) if is_current => None,
             _ => Some(Err(self.must_abort(Goal::Commit(number)))),
         }

@@ -11,9 +11,9 @@ pub(crate) use validate::{MAX_DECOMPRESSED_BYTES, Rejected, validate};
 use bytes::{Bytes, BytesMut};
 use producers::Producers;
 use std::collections::VecDeque;
-use transactions::LogTransactions;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::records::{Batch, Batches, EndMarker, TimestampType};
+use transactions::LogTransactions;
 
 /// Where an append ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -373,7 +373,12 @@ pub(super) fn open_reader_with(
     let inbox = Inbox::new(&options, client.waker());
     let room = client.core.open_consumer(now, options, Arc::clone(&inbox));
     let partitions = 0..i32::from(plan.partitions);
-    let starts = partitions.map(|partition| (TopicPartition::new(TOPIC, partition), fetch::Start::Earliest));
+    let starts = partitions.map(|partition| {
+        (
+            TopicPartition::new(TOPIC, partition),
+            fetch::Start::Earliest,
+        )
+    });
     let assign = fetch::Command::Assign(starts.collect());
     client
         .core

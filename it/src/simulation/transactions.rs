@@ -3,9 +3,7 @@
 
 use crate::simulation::check::{RecordName, Violation};
 use crate::simulation::client::SimulatedClient;
-use crate::simulation::stage::{
-    Failure, Plan, Stage, TOPIC, client_options, open_reader_with,
-};
+use crate::simulation::stage::{Failure, Plan, Stage, TOPIC, client_options, open_reader_with};
 use crate::simulation::world::{Report, partition_of, producer_options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -217,7 +215,8 @@ impl World {
                 true => transactional_id(writer),
                 false => group(writer),
             };
-            self.stage.note(|| format!("{key} is coordinated by {node}"));
+            self.stage
+                .note(|| format!("{key} is coordinated by {node}"));
             self.stage.cluster.move_coordinator(&key, node);
         }
     }
@@ -229,7 +228,8 @@ impl World {
         let killed = &self.writers[number];
         let (phase, client, story) = (killed.phase, killed.client, killed.story);
         let (transaction, record) = (killed.transaction, killed.record);
-        self.stage.note(|| format!("writer {number} is killed, {phase:?}"));
+        self.stage
+            .note(|| format!("writer {number} is killed, {phase:?}"));
         if phase == Phase::Committing {
             self.stories[story].expected = Expected::Either;
         }
@@ -331,9 +331,17 @@ impl World {
             };
             self.ask(number, Phase::SendingOffsets, command);
         } else if self.stage.random.u8(0..4) == 0 {
-            self.ask(number, Phase::Aborting, TransactionCommand::Abort(transaction));
+            self.ask(
+                number,
+                Phase::Aborting,
+                TransactionCommand::Abort(transaction),
+            );
         } else {
-            self.ask(number, Phase::Committing, TransactionCommand::Commit(transaction));
+            self.ask(
+                number,
+                Phase::Committing,
+                TransactionCommand::Commit(transaction),
+            );
         }
         true
     }
@@ -424,7 +432,10 @@ impl World {
 
     fn is_done(&self) -> bool {
         let written = self.writers.iter().all(|w| w.phase == Phase::Done);
-        written && self.stage.stopped.is_empty() && (0..self.read.len()).all(|p| self.is_read(p))
+        let mut ids = (0..self.writers.len()).map(transactional_id);
+        let ended = ids.all(|id| !self.stage.cluster.has_open_transaction(&id));
+        let settled = written && ended && self.stage.stopped.is_empty();
+        settled && (0..self.read.len()).all(|partition| self.is_read(partition))
     }
 
     fn is_read(&self, partition: usize) -> bool {
@@ -453,7 +464,8 @@ impl World {
             }
         }
         for (at, story) in self.stories.iter().enumerate() {
-            let found = |(partition, name): &&(usize, RecordName)| seen.get(name) == Some(partition);
+            let found =
+                |(partition, name): &&(usize, RecordName)| seen.get(name) == Some(partition);
             let read = story.records.iter().filter(found).count();
             let is_good = match story.expected {
                 Expected::Committed => read == story.records.len(),

@@ -125,7 +125,12 @@ impl World {
             .iter()
             .filter(|p| p.next < self.records_each())
             .map(|p| p.next_append_us);
-        self.stage.next_us().into_iter().chain(appends).min().unwrap_or(u64::MAX)
+        self.stage
+            .next_us()
+            .into_iter()
+            .chain(appends)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn records_each(&self) -> u32 {
@@ -292,10 +297,14 @@ impl World {
                 format!("partition {partition} is not read to its end: {status:?}, {view:?}")
             });
         let stuck: Vec<_> = stuck.collect();
-        let timers: Vec<_> = self.stage.clients.iter().map(|c| c.core.poll_timeout()).collect();
+        let timers: Vec<_> = self
+            .stage
+            .clients
+            .iter()
+            .map(|c| c.core.poll_timeout())
+            .collect();
         format!("{unresolved} deliveries unresolved, {stuck:?}, clients' timers: {timers:?}")
     }
-
 }
 
 pub(super) fn partition_of(partition: i32) -> TopicPartition {

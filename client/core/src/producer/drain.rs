@@ -99,7 +99,10 @@ impl ProducerRoom {
         for number in turn.copied() {
             let part = self.parts.get(&number);
             let next = part.map_or(Next::Nothing, |part| {
-                part.plan_next(&terms, permitted(&self.identity, &self.transaction, &part.name))
+                part.plan_next(
+                    &terms,
+                    permitted(&self.identity, &self.transaction, &part.name),
+                )
             });
             match next {
                 Next::Fresh { full: false } => open.push(number),

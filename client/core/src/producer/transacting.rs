@@ -73,9 +73,9 @@ impl Transacting {
     fn may_write(&self, partition: &TopicPartition) -> bool {
         match &self.permit {
             SendPermit::Refused(_) => false,
-            SendPermit::Granted { added, .. } => added
-                .as_ref()
-                .is_none_or(|added| added.contains(partition)),
+            SendPermit::Granted { added, .. } => {
+                added.as_ref().is_none_or(|added| added.contains(partition))
+            }
         }
     }
 }
@@ -149,7 +149,10 @@ impl ProducerRoom {
                 why,
             });
         }
-        let lingers = matches!(transaction.permit, SendPermit::Granted { lingers: true, .. });
+        let lingers = matches!(
+            transaction.permit,
+            SendPermit::Granted { lingers: true, .. }
+        );
         if transaction.drained || lingers || !is_drained {
             return None;
         }

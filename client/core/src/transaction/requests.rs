@@ -32,13 +32,11 @@ pub(super) fn add_partitions(
     partitions: &BTreeSet<TopicPartition>,
 ) -> Body {
     let partitions = partitions.iter().map(|partition| (partition.clone(), ()));
-    let topics = by_topic(partitions)
-        .into_iter()
-        .map(|(topic, partitions)| {
-            AddPartitionsToTxnTopic::default()
-                .with_name(topic_name(&topic))
-                .with_partitions(partitions.into_iter().map(|(index, ())| index).collect())
-        });
+    let topics = by_topic(partitions).into_iter().map(|(topic, partitions)| {
+        AddPartitionsToTxnTopic::default()
+            .with_name(topic_name(&topic))
+            .with_partitions(partitions.into_iter().map(|(index, ())| index).collect())
+    });
     let request = AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(transactional_id(id))
         .with_v3_and_below_producer_id(ProducerId(identity.id))

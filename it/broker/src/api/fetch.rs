@@ -9,11 +9,10 @@ use crate::topic::Partition;
 use bytes::Bytes;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
-use tidewatch_protocol::messages::{
-    BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName,
-};
+use tidewatch_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
 use uuid::Uuid;
 
 const FIRST_VERSION_WITH_IDS: i16 = 13;

@@ -62,9 +62,7 @@ impl Api for OffsetFetchRequest {
         });
         Outcome::Answer(
             match look_up(state, call, &self.group_id, stable, asked.as_deref()) {
-                Ok(topics) => {
-                    response.with_topics(topics.into_iter().map(topic).collect())
-                }
+                Ok(topics) => response.with_topics(topics.into_iter().map(topic).collect()),
                 Err(code) if call.version >= FIRST_VERSION_WITH_GROUP_ERROR => {
                     response.with_error_code(code.0)
                 }
@@ -75,7 +73,10 @@ impl Api for OffsetFetchRequest {
                         .map(|(name, indexes)| {
                             let found = (
                                 name,
-                                indexes.into_iter().map(|index| (index, Err(code))).collect(),
+                                indexes
+                                    .into_iter()
+                                    .map(|index| (index, Err(code)))
+                                    .collect(),
                             );
                             topic(found)
                         });
@@ -103,7 +104,10 @@ fn look_up(
                 let offsets = offsets.iter();
                 let found = offsets.map(|(index, committed)| {
                     let is_held = state.transactions.holds_offset(group, topic, *index);
-                    (*index, unless_held(stable && is_held, Some(committed.clone())))
+                    (
+                        *index,
+                        unless_held(stable && is_held, Some(committed.clone())),
+                    )
                 });
                 (topic.clone(), found.collect())
             });
@@ -125,10 +129,7 @@ fn look_up(
 }
 
 /// KIP-447: who asks for stable offsets waits for the transaction that may still change this one.
-fn unless_held(
-    held: bool,
-    committed: Option<Committed>,
-) -> Result<Option<Committed>, ErrorCode> {
+fn unless_held(held: bool, committed: Option<Committed>) -> Result<Option<Committed>, ErrorCode> {
     match held {
         true => Err(ErrorCode::UNSTABLE_OFFSET_COMMIT),
         false => Ok(committed),

@@ -60,11 +60,7 @@ impl Api for TxnOffsetCommitRequest {
 }
 
 /// What concerns the request as a whole: the coordinator, the member, the transaction.
-fn join(
-    request: &TxnOffsetCommitRequest,
-    state: &mut State,
-    call: &Call,
-) -> Result<(), ErrorCode> {
+fn join(request: &TxnOffsetCommitRequest, state: &mut State, call: &Call) -> Result<(), ErrorCode> {
     check(state, call, &request.group_id, request.generation_id)?;
     let producer = Producer {
         id: request.producer_id.0,

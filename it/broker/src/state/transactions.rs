@@ -159,7 +159,9 @@ impl State {
             // A new leader may have lost it.
             _ if partition.leader.is_none() => return Some(Marking::Unwritten),
             _ => {
-                let next_offset = partition.log.append_marker(marker, leader_epoch, now.wall_ms);
+                let next_offset = partition
+                    .log
+                    .append_marker(marker, leader_epoch, now.wall_ms);
                 self.touch();
                 next_offset
             }

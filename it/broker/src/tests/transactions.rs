@@ -139,10 +139,10 @@ impl Writer {
         let of_group = OffsetFetchRequestGroup::default()
             .with_group_id(group())
             .with_topics(Some(vec![
-                tidewatch_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics::default()
-                    .with_name(name("t"))
-                    .with_partition_indexes(vec![0]),
-            ]));
+            tidewatch_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![0]),
+        ]));
         let request = OffsetFetchRequest::default()
             .with_groups(vec![of_group])
             .with_require_stable(require_stable);
@@ -183,7 +183,11 @@ fn a_commit_lets_readers_of_committed_data_pass_and_an_abort_names_what_to_skip(
     assert_eq!(read.last_stable_offset, 4);
     let skipped = read.aborted_transactions.unwrap();
     assert_eq!(
-        (skipped.len(), skipped[0].producer_id.0, skipped[0].first_offset),
+        (
+            skipped.len(),
+            skipped[0].producer_id.0,
+            skipped[0].first_offset
+        ),
         (1, aborted, 2)
     );
     assert_eq!(writer.read(false).aborted_transactions, None);

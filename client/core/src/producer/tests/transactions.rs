@@ -94,7 +94,10 @@ fn an_abort_fails_what_waits_and_ends_once_nothing_is_in_flight() {
     let facts = scene.facts();
     assert!(drained(&facts));
     // The lost batch may be written yet.
-    assert!(matches!(facts.last(), Some(Fact::Drained { gap: true, .. })));
+    assert!(matches!(
+        facts.last(),
+        Some(Fact::Drained { gap: true, .. })
+    ));
     assert!(scene.poll().is_empty());
 
     scene.grant(3, 4, None, true);
@@ -141,7 +144,14 @@ fn a_commit_ends_lingering() {
     scene.acknowledge(&sent, 0);
     assert_eq!(offset(&delivery), 0);
     let facts = scene.facts();
-    assert!(matches!(facts.last(), Some(Fact::Drained { turn: 1, gap: false, .. })));
+    assert!(matches!(
+        facts.last(),
+        Some(Fact::Drained {
+            turn: 1,
+            gap: false,
+            ..
+        })
+    ));
 }
 
 #[test]
