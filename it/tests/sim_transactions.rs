@@ -2,7 +2,7 @@
 //! transactional producers that are killed between any two steps, on both transaction versions.
 
 use tidewatch_it::simulation::transactions::run_transactions;
-use tidewatch_it::simulation::{Counts, Plan};
+use tidewatch_it::simulation::{Counts, Kind, Plan};
 
 const RUNS: u64 = 400;
 const SOAK_RUNS: u64 = 10_000;
@@ -34,6 +34,9 @@ fn committed_records_are_read_once_and_aborted_ones_never() {
     }
     let seconds = simulated_us / 1_000_000;
     println!("{committed} records committed in {seconds} simulated seconds, faults: {totals}");
+    for kind in Kind::ALL {
+        assert!(totals.of(kind) > 0, "no run had a {kind:?}");
+    }
 }
 
 #[test]
