@@ -8,7 +8,7 @@ use tidewatch_client::{
     Client, Event, GroupMetadata, OffsetAndMetadata, ProducerRecord, StartAt, TopicPartition,
     TransactionEnd, TransactionalProducer,
 };
-use tidewatch_it::kafka::{Kafka, Version};
+use tidewatch_it::kafka::{Kafka, Tools, Version};
 use tidewatch_it::process::Process;
 use tidewatch_it::programs::{Devbroker, path};
 
@@ -30,7 +30,7 @@ struct Java {
 }
 
 impl Java {
-    fn start(kafka: &Kafka, bootstrap: &str, id: &str, topic: &str) -> Self {
+    fn start(kafka: &Tools, bootstrap: &str, id: &str, topic: &str) -> Self {
         let mut command = kafka.java_program("Transactions.java");
         command.args([bootstrap, id, topic]);
         let process = Process::start("Transactions.java", command);
@@ -98,13 +98,13 @@ async fn committed(client: &Client, topic: &str, last: &str) -> Vec<String> {
 }
 
 /// The same as Java's reads them.
-fn committed_by_java(kafka: &Kafka, topic: &str) -> Vec<String> {
+fn committed_by_java(kafka: &Tools, topic: &str) -> Vec<String> {
     let lines = kafka.console_consume(topic, "read_committed");
     let value = |line: &String| line.rsplit('\t').next().unwrap_or_default().to_owned();
     lines.iter().map(value).collect()
 }
 
-async fn each_reads_what_the_other_committed(kafka: &Kafka, topic: &str) {
+async fn each_reads_what_the_other_committed(kafka: &Tools, topic: &str) {
     let client = client(kafka.bootstrap());
     kafka.create_topic(topic, 1, &[]);
     let mut ours = client.transactional_producer_as(topic).await.unwrap();
@@ -144,7 +144,7 @@ async fn each_reads_what_the_other_committed(kafka: &Kafka, topic: &str) {
     assert_eq!(committed_by_java(kafka, topic), wanted);
 }
 
-async fn each_fences_the_other(kafka: &Kafka, bootstrap: &str, topic: &str) {
+async fn each_fences_the_other(kafka: &Tools, bootstrap: &str, topic: &str) {
     let client = client(bootstrap);
     let mut java = Java::start(kafka, bootstrap, "contested", topic);
     java.done("init");
@@ -184,7 +184,7 @@ async fn each_fences_the_other(kafka: &Kafka, bootstrap: &str, topic: &str) {
 }
 
 /// Kills a process of ours after each of its steps; a successor takes its transactional id over.
-async fn a_killed_process_leaves_nothing(kafka: &Kafka, topic: &str) {
+async fn a_killed_process_leaves_nothing(kafka: &Tools, topic: &str) {
     let client = client(kafka.bootstrap());
     kafka.create_topic(topic, 1, &[]);
     let mut wanted = Vec::new();
@@ -222,9 +222,9 @@ async fn a_killed_process_leaves_nothing(kafka: &Kafka, topic: &str) {
     assert_eq!(committed(&client, topic, &last).await, wanted);
     assert_eq!(committed_by_java(kafka, topic), wanted);
     let tool = "org.apache.kafka.tools.TransactionsCommand";
-    let (hanging, errors) = kafka.run_tool(tool, &["find-hanging", "--broker-id", "1"], "");
+    let (hanging, errors) = kafka.run(tool, &["find-hanging", "--broker-id", "1"], "");
     assert_eq!(hanging.trim().lines().count(), 1, "{hanging}{errors}");
-    let (listed, _) = kafka.run_tool(tool, &["list"], "");
+    let (listed, _) = kafka.run(tool, &["list"], "");
     assert!(
         listed.contains(topic) && !listed.contains("Ongoing"),
         "{listed}"
@@ -232,7 +232,7 @@ async fn a_killed_process_leaves_nothing(kafka: &Kafka, topic: &str) {
 }
 
 /// A stale generation is refused, and only aborting goes on.
-async fn offsets_of_a_stranger_are_refused(kafka: &Kafka, topic: &str) {
+async fn offsets_of_a_stranger_are_refused(kafka: &Tools, topic: &str) {
     let client = client(kafka.bootstrap());
     let id = format!("{topic}-stranger");
     let mut ours = client.transactional_producer_as(&id).await.unwrap();
@@ -255,24 +255,25 @@ async fn offsets_of_a_stranger_are_refused(kafka: &Kafka, topic: &str) {
 
 #[tokio::test(flavor = "current_thread")]
 async fn ours_and_javas_transactions_go_together_on_both_versions() {
-    let kafka = Kafka::single(Version::V4_3, &[]);
+    let cluster = Kafka::single(Version::V4_3, &[]);
+    let kafka = cluster.tools();
     for (topic, level) in [("second", 2), ("first", 1)] {
         if level == 1 {
             let tool = "org.apache.kafka.tools.FeatureCommand";
             let downgrade = ["downgrade", "--feature", "transaction.version=1"];
-            let (told, errors) = kafka.run_tool(tool, &downgrade, "");
+            let (told, errors) = kafka.run(tool, &downgrade, "");
             assert!(told.contains("downgraded"), "{told}{errors}");
         }
-        each_reads_what_the_other_committed(&kafka, topic).await;
+        each_reads_what_the_other_committed(kafka, topic).await;
         let contested = format!("contested-{topic}");
         kafka.create_topic(&contested, 1, &[]);
-        each_fences_the_other(&kafka, kafka.bootstrap(), &contested).await;
-        a_killed_process_leaves_nothing(&kafka, &format!("killed-{topic}")).await;
-        offsets_of_a_stranger_are_refused(&kafka, topic).await;
+        each_fences_the_other(kafka, kafka.bootstrap(), &contested).await;
+        a_killed_process_leaves_nothing(kafka, &format!("killed-{topic}")).await;
+        offsets_of_a_stranger_are_refused(kafka, topic).await;
     }
     // The broker of ours is no easier and no harder on Java's producer.
     for level in ["2", "1"] {
         let devbroker = Devbroker::start(&["--transaction-version", level]);
-        each_fences_the_other(&kafka, devbroker.bootstrap(), "contested").await;
+        each_fences_the_other(kafka, devbroker.bootstrap(), "contested").await;
     }
 }

@@ -420,7 +420,8 @@ impl Part {
                 self.note(at, code.to_string(), refusal.possibly_written());
                 match refusal.plan(terms, self.was_first(at)) {
                     Plan::Split if self.split(at, terms.split_bytes) => {}
-                    Plan::GiveUp if self.sift(at, &refusal) => {}
+                    // A transaction stands whole or not at all.
+                    Plan::GiveUp if !terms.transactional && self.sift(at, &refusal) => {}
                     Plan::Follow => self.set_retry(at),
                     Plan::Restamp => {
                         self.restamp = true;
