@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::handle::Handle;
 use crate::producer::Producer;
+use crate::transaction::TransactionalProducer;
 use crate::transport::{Tcp, Transport};
 use crate::wake::WakeFlag;
 use std::sync::Arc;
@@ -135,7 +136,40 @@ impl Client {
     /// # Errors
     /// The client was closed.
     pub async fn producer(&self) -> Result<Producer, Error> {
-        Producer::open(self.handle.clone(), self.handle.options().producer.clone()).await
+        let options = self.handle.options().producer.clone();
+        if let Some(id) = &options.transactional_id {
+            let why =
+                format!("transactional.id={id} is set: open a transactional producer, or unset it");
+            return Err(Error::Usage(why));
+        }
+        Producer::open(self.handle.clone(), options).await
+    }
+
+    /// A producer of transactions under the option `transactional.id`; see
+    /// [`transactional_producer_as`](Self::transactional_producer_as).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the option is not set.
+    pub async fn transactional_producer(&self) -> Result<TransactionalProducer, Error> {
+        let id = self.handle.options().producer.transactional_id.as_deref();
+        let missing = || Error::Usage("a transactional producer needs transactional.id".to_owned());
+        self.transactional_producer_as(id.ok_or_else(missing)?)
+            .await
+    }
+
+    /// A producer of transactions under its own transactional id, over this client's connections.
+    /// Every other producer of that id is fenced from now on, and what it left open is aborted.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] where the coordinator could not be reached within `max.block.ms`, or
+    /// what it refuses the id with.
+    pub async fn transactional_producer_as(
+        &self,
+        transactional_id: &str,
+    ) -> Result<TransactionalProducer, Error> {
+        let options = self.handle.options().producer.clone();
+        let options = options.transactional(transactional_id)?;
+        TransactionalProducer::open(self.handle.clone(), options).await
     }
 
     async fn administer(

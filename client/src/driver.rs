@@ -193,6 +193,11 @@ impl<T: Transport> Shell<T> {
                 self.requests.insert(request, ended);
                 self.core.handle_command(now, request, command);
             }
+            Message::Told(command) => {
+                self.last_request += 1;
+                let request = RequestId(self.last_request);
+                self.core.handle_command(now, request, command);
+            }
             // Nobody waits for the number any more: the room is closed again.
             Message::OpenProducer {
                 options,

@@ -16,12 +16,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 pub(crate) const MAX_PENDING_REQUESTS: usize = 1024;
 
 /// What handles send to the driver. The channel is not bounded itself: requests are, by
-/// [`MAX_PENDING_REQUESTS`], and there are no more closings than openings.
+/// [`MAX_PENDING_REQUESTS`], and there are no more closings than openings,
+/// nor more commands that nobody waits for than transactions begun.
 pub(crate) enum Message {
     Request {
         command: Command,
         ended: Ended,
     },
+    /// A command whose end nobody waits for.
+    Told(Command),
     OpenProducer {
         options: ProducerOptions,
         accumulator: Arc<Accumulator>,
@@ -127,6 +130,12 @@ impl Handle {
         let message = Message::Request { command, ended };
         self.send(message).ok_or_else(closed)?;
         end.await.map_err(|_| closed())?
+    }
+
+    /// Has `command` carried out without waiting; for what is dropped.
+    pub(crate) fn tell(&self, command: Command) {
+        // A driver that is gone carries nothing out any more.
+        let _ = self.send(Message::Told(command));
     }
 
     /// Opens a producer's room around `accumulator` and returns its number.

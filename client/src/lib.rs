@@ -32,6 +32,7 @@ mod consumer;
 mod driver;
 mod handle;
 mod producer;
+mod transaction;
 mod transport;
 mod wake;
 
@@ -40,7 +41,9 @@ pub use consumer::{Consumer, ConsumerRecord, Events, OffsetAndTimestamp, Records
 pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
 pub use tidewatch_client_core::admin::NewTopic;
-pub use tidewatch_client_core::call::{BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition};
+pub use tidewatch_client_core::call::{
+    BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition, TransactionEnd,
+};
 pub use tidewatch_client_core::error::Error;
 pub use tidewatch_client_core::fetch::inbox::{
     CaughtUp, Event, PartitionStatus, Rebalance, Revocation, Watermarks,
@@ -57,3 +60,4 @@ pub use tidewatch_client_core::producer::delivery::{
 pub use tidewatch_protocol::compression::Compression;
 pub use tidewatch_protocol::error_code::ErrorCode;
 pub use tidewatch_protocol::records::{Header, Headers, HeadersRef, Record, RecordRef};
+pub use transaction::{Transaction, TransactionalProducer};

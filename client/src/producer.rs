@@ -174,6 +174,15 @@ impl Producer {
         }
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.shared.handle
+    }
+
+    /// Names its rooms.
+    pub(crate) fn number(&self) -> u32 {
+        self.shared.number
+    }
+
     fn append(&self, record: &ProducerRecord<'_>) -> Result<Delivery, Refused> {
         let clock = self.shared.handle.clock();
         let appended = self.shared.accumulator.append(clock, record.borrowed())?;

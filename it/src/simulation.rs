@@ -7,8 +7,11 @@ pub mod faults;
 pub mod groups;
 pub mod network;
 mod stage;
+pub mod transactions;
+pub mod trial;
 pub mod world;
 
 pub use check::Violation;
 pub use faults::{Counts, Kind};
-pub use world::{Failure, Plan, Report, run};
+pub use trial::{Failure, Plan};
+pub use world::{Report, run};

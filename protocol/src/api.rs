@@ -91,6 +91,10 @@ pub fn broker_versions(api: ApiKey) -> Option<Versions> {
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
         | ApiKey::InitProducerId
+        | ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::EndTxn
+        | ApiKey::TxnOffsetCommit
         | ApiKey::OffsetForLeaderEpoch
         | ApiKey::DescribeConfigs
         | ApiKey::DescribeCluster
@@ -108,6 +112,7 @@ pub fn broker_versions(api: ApiKey) -> Option<Versions> {
 pub struct BrokerApis {
     ranges: BTreeMap<i16, Versions>,
     finalised_features: BTreeMap<String, i16>,
+    features_epoch: i64,
 }
 
 /// The broker and we have no version of an API in common.
@@ -142,6 +147,7 @@ impl BrokerApis {
         Self {
             ranges: ranges.collect(),
             finalised_features: features.collect(),
+            features_epoch: response.finalized_features_epoch,
         }
     }
 
@@ -164,6 +170,11 @@ impl BrokerApis {
             (highest >= broker.min.max(ours.min)).then_some(highest)
         });
         common.ok_or(NoCommonVersion { api, broker, ours })
+    }
+
+    /// Which state of the features this is: higher is newer, negative is unknown (KIP-584).
+    pub fn features_epoch(&self) -> i64 {
+        self.features_epoch
     }
 
     /// The finalised level of `feature` (for example `transaction.version`), 0 where absent.

@@ -6,10 +6,11 @@ use tidewatch_protocol::frame::Frame;
 use tidewatch_protocol::guard::DecodeError;
 use tidewatch_protocol::message::{EncodeError, decode_response, encode_request};
 use tidewatch_protocol::messages::{
-    ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, CreateTopicsRequest,
+    DeleteTopicsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest, TxnOffsetCommitRequest,
 };
 
 /// FindCoordinator asks for several keys at once from here on (KIP-699).
@@ -32,6 +33,10 @@ impl Body {
             Self::Heartbeat(_) => ApiKey::Heartbeat,
             Self::LeaveGroup(_) => ApiKey::LeaveGroup,
             Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::AddPartitionsToTxn(_) => ApiKey::AddPartitionsToTxn,
+            Self::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
+            Self::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
+            Self::EndTxn(_) => ApiKey::EndTxn,
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
         }
@@ -81,6 +86,10 @@ impl Body {
                 encode_request(&shaped, version, correlation_id, client_id)
             }
             Self::InitProducerId(r) => encode_request(r, version, correlation_id, client_id),
+            Self::AddPartitionsToTxn(r) => encode_request(r, version, correlation_id, client_id),
+            Self::AddOffsetsToTxn(r) => encode_request(r, version, correlation_id, client_id),
+            Self::TxnOffsetCommit(r) => encode_request(r, version, correlation_id, client_id),
+            Self::EndTxn(r) => encode_request(r, version, correlation_id, client_id),
             Self::CreateTopics(r) => encode_request(r, version, correlation_id, client_id),
             Self::DeleteTopics(r) => encode_request(r, version, correlation_id, client_id),
         }
@@ -132,6 +141,10 @@ impl Response {
             ApiKey::Heartbeat => read!(HeartbeatRequest, Heartbeat),
             ApiKey::LeaveGroup => read!(LeaveGroupRequest, LeaveGroup),
             ApiKey::InitProducerId => read!(InitProducerIdRequest, InitProducerId),
+            ApiKey::AddPartitionsToTxn => read!(AddPartitionsToTxnRequest, AddPartitionsToTxn),
+            ApiKey::AddOffsetsToTxn => read!(AddOffsetsToTxnRequest, AddOffsetsToTxn),
+            ApiKey::TxnOffsetCommit => read!(TxnOffsetCommitRequest, TxnOffsetCommit),
+            ApiKey::EndTxn => read!(EndTxnRequest, EndTxn),
             ApiKey::CreateTopics => read!(CreateTopicsRequest, CreateTopics),
             ApiKey::DeleteTopics => read!(DeleteTopicsRequest, DeleteTopics),
             _ => Err(DecodeError::Version { api, version }),
@@ -155,6 +168,10 @@ impl Response {
             Self::Heartbeat(r) => r.throttle_time_ms,
             Self::LeaveGroup(r) => r.throttle_time_ms,
             Self::InitProducerId(r) => r.throttle_time_ms,
+            Self::AddPartitionsToTxn(r) => r.throttle_time_ms,
+            Self::AddOffsetsToTxn(r) => r.throttle_time_ms,
+            Self::TxnOffsetCommit(r) => r.throttle_time_ms,
+            Self::EndTxn(r) => r.throttle_time_ms,
             Self::CreateTopics(r) => r.throttle_time_ms,
             Self::DeleteTopics(r) => r.throttle_time_ms,
         }

@@ -87,6 +87,8 @@ pub enum RoomId {
     Admin,
     /// A producer.
     Producer(u32),
+    /// A transactional producer's transactions.
+    Transaction(u32),
     /// A consumer's fetching.
     Fetch(u32),
     /// A consumer's group: offsets.
@@ -140,6 +142,10 @@ pub enum Body {
     Heartbeat(messages::HeartbeatRequest),
     LeaveGroup(messages::LeaveGroupRequest),
     InitProducerId(messages::InitProducerIdRequest),
+    AddPartitionsToTxn(messages::AddPartitionsToTxnRequest),
+    AddOffsetsToTxn(messages::AddOffsetsToTxnRequest),
+    TxnOffsetCommit(messages::TxnOffsetCommitRequest),
+    EndTxn(messages::EndTxnRequest),
     CreateTopics(messages::CreateTopicsRequest),
     DeleteTopics(messages::DeleteTopicsRequest),
 }
@@ -163,6 +169,10 @@ pub enum Response {
     Heartbeat(messages::HeartbeatResponse),
     LeaveGroup(messages::LeaveGroupResponse),
     InitProducerId(messages::InitProducerIdResponse),
+    AddPartitionsToTxn(messages::AddPartitionsToTxnResponse),
+    AddOffsetsToTxn(messages::AddOffsetsToTxnResponse),
+    TxnOffsetCommit(messages::TxnOffsetCommitResponse),
+    EndTxn(messages::EndTxnResponse),
     CreateTopics(messages::CreateTopicsResponse),
     DeleteTopics(messages::DeleteTopicsResponse),
 }
@@ -247,6 +257,48 @@ pub enum Fact {
         /// What it is.
         error: crate::error::Error,
     },
+    /// A broker told of newer finalised features (KIP-584) than were known.
+    FeaturesFinalised {
+        /// Higher is newer.
+        epoch: i64,
+        /// The level of `transaction.version`, 0 where it is not finalised.
+        transaction_version: i16,
+    },
+    /// From a transaction to its producer: whether and how it may send.
+    SendPermit {
+        /// Which producer.
+        producer: u32,
+        /// Counts the permits that ask for another [`Fact::Drained`].
+        turn: u64,
+        /// What holds from now on.
+        permit: SendPermit,
+    },
+    /// From a producer to its transaction: records wait for a partition that was not named since
+    /// the transaction began.
+    PartitionWanted {
+        /// Which producer.
+        producer: u32,
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// From a producer to its transaction: a record was not delivered.
+    SendFailed {
+        /// Which producer.
+        producer: u32,
+        /// The broker's error code, where one was the reason.
+        code: Option<tidewatch_protocol::error_code::ErrorCode>,
+        /// The reason.
+        why: Arc<str>,
+    },
+    /// From a producer to its transaction: nothing is under way or waits any more.
+    Drained {
+        /// Which producer.
+        producer: u32,
+        /// Of the permit that asked for it.
+        turn: u64,
+        /// A numbered batch was given up and may turn up late: what follows needs another epoch.
+        gap: bool,
+    },
     /// Every broker and every bootstrap address failed; trying goes on. For the `why` of a room's
     /// own timeouts.
     NoBrokerReachable {
@@ -264,6 +316,25 @@ pub enum RevokeHow {
     Lost,
     /// The consumer itself wants to be rid of them.
     Silently,
+}
+
+/// Whether and how a transactional producer may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendPermit {
+    /// Not at all: what waits fails, for this reason.
+    Refused(Arc<str>),
+    /// As part of the open transaction.
+    Granted {
+        /// The stamp of its batches.
+        producer_id: i64,
+        /// The stamp of its batches.
+        producer_epoch: i16,
+        /// Transaction version 1: the partitions that may be written to. `None` on version 2, where
+        /// writing to a partition adds it (KIP-890).
+        added: Option<Arc<BTreeSet<TopicPartition>>>,
+        /// False once the transaction is to be committed: nothing waits for more records then.
+        lingers: bool,
+    },
 }
 
 /// Which connections can take another call now. A room asks before it drains what cannot be taken
@@ -330,6 +401,8 @@ pub enum Outcome {
     Offsets(Vec<(TopicPartition, OffsetAndMetadata)>),
     /// A member as its group knows it.
     Group(GroupMetadata),
+    /// How the last transaction ended; `None` where there was none.
+    Transaction(Option<TransactionEnd>),
     /// One entry per topic asked for (CreateTopics, DeleteTopics).
     Topics(Vec<(Arc<str>, Result<(), crate::error::Error>)>),
 }
@@ -346,6 +419,27 @@ pub struct GroupMetadata {
     pub member_id: Arc<str>,
     /// Its `group.instance.id`, if it is a static member (KIP-345).
     pub group_instance_id: Option<Arc<str>>,
+}
+
+impl GroupMetadata {
+    /// Of a consumer whose partitions were assigned by hand.
+    pub fn without_membership(group_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            group_id: group_id.into(),
+            generation_id: -1,
+            member_id: Arc::from(""),
+            group_instance_id: None,
+        }
+    }
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    /// All of it stands.
+    Committed,
+    /// None of it does.
+    Aborted,
 }
 
 /// An offset as groups keep it, or as ListOffsets answers it.

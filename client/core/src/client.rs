@@ -22,6 +22,7 @@ use crate::producer::ProducerRoom;
 use crate::producer::accumulator::Accumulator;
 use crate::router::Router;
 use crate::time::{Now, Timer};
+use crate::transaction::TransactionRoom;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -71,6 +72,8 @@ pub enum Action {
 pub enum Command {
     /// To a producer.
     Producer(u32, crate::producer::Command),
+    /// To a transactional producer's transactions.
+    Transaction(u32, crate::transaction::Command),
     /// To a consumer's fetching.
     Fetch(u32, crate::fetch::Command),
     /// To a consumer's group.
@@ -99,6 +102,10 @@ pub struct Client {
     metadata: MetadataRoom,
     admin: AdminRoom,
     producers: BTreeMap<u32, ProducerRoom>,
+    /// Of those producers that have a transactional id, by their numbers.
+    transactions: BTreeMap<u32, TransactionRoom>,
+    /// Producers that are to be closed once their transactions are aborted, or then.
+    closing: BTreeMap<u32, u64>,
     fetches: BTreeMap<u32, FetchRoom>,
     groups: BTreeMap<u32, GroupRoom>,
     last_number: u32,
@@ -122,6 +129,8 @@ impl Client {
             metadata: MetadataRoom::new(options.clone(), random.u64(..)),
             admin: AdminRoom::new(options, random.u64(..)),
             producers: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            closing: BTreeMap::new(),
             fetches: BTreeMap::new(),
             groups: BTreeMap::new(),
             last_number: 0,
@@ -143,6 +152,12 @@ impl Client {
     ) -> u32 {
         let number = self.next_number();
         let seed = self.random.u64(..);
+        if options.transactional_id.is_some() {
+            let seed = self.random.u64(..);
+            let mut room = TransactionRoom::new(number, options.clone(), seed);
+            room.handle_fact(now, &self.router.features());
+            self.transactions.insert(number, room);
+        }
         let mut room = ProducerRoom::new(number, options, accumulator, seed);
         room.handle_fact(now, &self.cluster_fact());
         self.producers.insert(number, room);
@@ -166,10 +181,35 @@ impl Client {
         number
     }
 
-    /// Drops a producer's room with all that it still holds; calls under way end unheard.
-    pub fn close_producer(&mut self, _now: Now, number: u32) {
+    /// Drops a producer's room with all that it still holds; calls under way end unheard. A
+    /// transaction that is open is aborted first, for as long as brokers would wait for its end.
+    pub fn close_producer(&mut self, now: Now, number: u32) {
+        self.dirty = true;
+        let Some(room) = self.transactions.get_mut(&number) else {
+            return self.drop_producer(number);
+        };
+        room.handle_close(now);
+        let deadline_us = room.close_deadline_us(now);
+        self.closing.insert(number, deadline_us);
+    }
+
+    fn drop_producer(&mut self, number: u32) {
         self.producers.remove(&number);
+        self.transactions.remove(&number);
+        self.closing.remove(&number);
         self.unwant(RoomId::Producer(number));
+    }
+
+    fn drop_closed(&mut self, now: Now) {
+        let is_done = |number: &u32, deadline_us: u64| {
+            let room = self.transactions.get(number);
+            room.is_none_or(TransactionRoom::is_settled) || deadline_us <= now.monotonic_us
+        };
+        let closing = self.closing.iter();
+        let done = closing.filter(|(number, deadline_us)| is_done(number, **deadline_us));
+        let done: Vec<u32> = done.map(|(number, _)| *number).collect();
+        done.into_iter()
+            .for_each(|number| self.drop_producer(number));
     }
 
     /// Drops a consumer's rooms; calls under way end unheard.
@@ -188,6 +228,11 @@ impl Client {
         let taken = match command {
             Command::Producer(number, command) => {
                 let room = self.producers.get_mut(&number);
+                room.map(|room| room.handle_command(now, request, command))
+                    .is_some()
+            }
+            Command::Transaction(number, command) => {
+                let room = self.transactions.get_mut(&number);
                 room.map(|room| room.handle_command(now, request, command))
                     .is_some()
             }
@@ -272,6 +317,7 @@ impl Client {
             self.dirty = false;
             let mut rounds = 0..MAX_ROUNDS;
             while self.poll_rooms(now) && rounds.next().is_some() {}
+            self.drop_closed(now);
         }
         self.finished
             .pop_front()
@@ -282,7 +328,8 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<(u64, Timer)> {
         let rooms = self.room_ids();
         let rooms = rooms.filter_map(|id| self.room(id)?.poll_timeout());
-        rooms.chain(self.router.poll_timeout()).min()
+        let closing = self.closing.values().map(|at_us| (*at_us, Timer::Delivery));
+        rooms.chain(self.router.poll_timeout()).chain(closing).min()
     }
 
     /// One round: replies in, facts around, calls out. Returns whether anything moved.
@@ -344,6 +391,7 @@ impl Client {
             RoomId::Metadata => self.metadata.poll_call(now, permits),
             RoomId::Admin => self.admin.poll_call(now, permits),
             RoomId::Producer(n) => self.producers.get_mut(&n)?.poll_call(now, permits),
+            RoomId::Transaction(n) => self.transactions.get_mut(&n)?.poll_call(now, permits),
             RoomId::Fetch(n) => self.fetches.get_mut(&n)?.poll_call(now, permits),
             RoomId::Group(n) => self.groups.get_mut(&n)?.poll_call(now, permits),
         }
@@ -404,10 +452,14 @@ impl Client {
 
     fn room_ids(&self) -> impl Iterator<Item = RoomId> {
         let producers = self.producers.keys().map(|n| RoomId::Producer(*n));
+        let transactions = self.transactions.keys().map(|n| RoomId::Transaction(*n));
         let fetches = self.fetches.keys().map(|n| RoomId::Fetch(*n));
         let groups = self.groups.keys().map(|n| RoomId::Group(*n));
         let own = [RoomId::Metadata, RoomId::Admin].into_iter();
-        own.chain(producers).chain(fetches).chain(groups)
+        own.chain(producers)
+            .chain(transactions)
+            .chain(fetches)
+            .chain(groups)
     }
 
     fn room(&self, id: RoomId) -> Option<&dyn Room> {
@@ -416,6 +468,7 @@ impl Client {
             RoomId::Metadata => Some(&self.metadata),
             RoomId::Admin => Some(&self.admin),
             RoomId::Producer(n) => self.producers.get(&n).map(|room| room as &dyn Room),
+            RoomId::Transaction(n) => self.transactions.get(&n).map(|room| room as &dyn Room),
             RoomId::Fetch(n) => self.fetches.get(&n).map(|room| room as &dyn Room),
             RoomId::Group(n) => self.groups.get(&n).map(|room| room as &dyn Room),
         }
@@ -427,6 +480,10 @@ impl Client {
             RoomId::Metadata => Some(&mut self.metadata),
             RoomId::Admin => Some(&mut self.admin),
             RoomId::Producer(n) => self.producers.get_mut(&n).map(|room| room as &mut dyn Room),
+            RoomId::Transaction(n) => {
+                let room = self.transactions.get_mut(&n);
+                room.map(|room| room as &mut dyn Room)
+            }
             RoomId::Fetch(n) => self.fetches.get_mut(&n).map(|room| room as &mut dyn Room),
             RoomId::Group(n) => self.groups.get_mut(&n).map(|room| room as &mut dyn Room),
         }

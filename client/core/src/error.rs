@@ -147,6 +147,27 @@ pub enum Error {
         /// The system's reason.
         why: String,
     },
+    /// Another producer has taken the transactional id over; this one is of no more use. Whoever
+    /// should go on opens a producer anew, and fences the other by that.
+    #[error(
+        "failed to {doing}: another producer has taken transactional id {transactional_id} over, or the transaction was open for longer than transaction.timeout.ms ({code})"
+    )]
+    Fenced {
+        /// What was being done.
+        doing: String,
+        /// The id.
+        transactional_id: String,
+        /// The brokers' words.
+        code: ErrorCode,
+    },
+    /// Part of the transaction failed, so that it can only be aborted.
+    #[error("failed to {doing}: the transaction has to be aborted: {why}")]
+    MustAbort {
+        /// What was being done.
+        doing: String,
+        /// What failed first.
+        why: String,
+    },
     /// The client was closed.
     #[error("failed to {doing}: the client was closed")]
     Closed {
@@ -167,12 +188,19 @@ impl Error {
         matches!(self, Self::Broker { code, .. } if *code == ErrorCode::TOPIC_ALREADY_EXISTS)
     }
 
+    /// Whether this producer was fenced: another one has its transactional id now.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Fenced { .. })
+    }
+
     /// Whether doing the same again can help.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Usage(_)
             | Self::Thread { .. }
             | Self::Closed { .. }
+            | Self::Fenced { .. }
+            | Self::MustAbort { .. }
             | Self::Records { .. }
             | Self::Truncated { .. } => false,
             Self::Broker { code, .. } => code.meaning().retriable,

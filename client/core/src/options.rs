@@ -107,12 +107,10 @@ impl Options {
             return conflict("bootstrap.servers is missing: give at least one host:port");
         }
         let producer = &mut self.producer;
-        let unfit = match (producer.acks, producer.max_in_flight) {
-            (-1, ..=5) => None,
-            (-1, _) => Some("max.in.flight.requests.per.connection at most 5"),
-            _ => Some("acks=all"),
-        };
-        match unfit {
+        if producer.transactional_id.is_some() {
+            producer.check_transactional()?;
+        }
+        match producer.unfit_for_idempotence() {
             Some(need) if self.explicit.contains("enable.idempotence") && producer.idempotence => {
                 return conflict(&format!("enable.idempotence=true needs {need}"));
             }
@@ -186,6 +184,8 @@ impl Options {
                 max_request_size: 0,
                 max_in_flight: 0,
                 retry_backoff_ms: (0, 0),
+                transactional_id: None,
+                transaction_timeout_ms: 0,
             },
             consumer: ConsumerOptions {
                 group_id: None,
@@ -302,6 +302,10 @@ pub struct ProducerOptions {
     pub max_in_flight: usize,
     /// `retry.backoff.ms` and `retry.backoff.max.ms`.
     pub retry_backoff_ms: (u64, u64),
+    /// `transactional.id`; a producer with one sends in transactions only.
+    pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`.
+    pub transaction_timeout_ms: u64,
 }
 
 /// Options of a consumer.
@@ -358,6 +362,38 @@ pub enum OffsetReset {
     Latest,
     /// An error.
     None,
+}
+
+impl ProducerOptions {
+    /// The same for a producer of transactions under `transactional_id`.
+    ///
+    /// # Errors
+    /// Options that transactions do not go with.
+    pub fn transactional(mut self, transactional_id: &str) -> Result<Self, OptionError> {
+        self.transactional_id = Some(transactional_id.to_owned());
+        self.check_transactional()?;
+        Ok(self)
+    }
+
+    fn check_transactional(&self) -> Result<(), OptionError> {
+        let need = match self.unfit_for_idempotence() {
+            Some(need) => need,
+            None if !self.idempotence => "enable.idempotence=true",
+            None if self.transactional_id.as_deref() == Some("") => "at least one character",
+            None => return Ok(()),
+        };
+        let why = format!("transactional.id needs {need}");
+        Err(OptionError::Conflict(why))
+    }
+
+    /// What idempotence needs and these options do not have.
+    fn unfit_for_idempotence(&self) -> Option<&'static str> {
+        match (self.acks, self.max_in_flight) {
+            (-1, ..=5) => None,
+            (-1, _) => Some("max.in.flight.requests.per.connection at most 5"),
+            _ => Some("acks=all"),
+        }
+    }
 }
 
 impl Default for ClientOptions {

@@ -16,6 +16,7 @@ mod queue;
 mod response;
 mod sequence;
 mod topics;
+mod transacting;
 
 use crate::backoff::Backoff;
 use crate::call::{
@@ -36,6 +37,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use transacting::{Transacting, permitted};
 
 /// What a user asks of this room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct ProducerRoom {
     cluster: Arc<Cluster>,
     identity: IdentityState,
     identity_backoff: Backoff,
+    /// `None` where it sends without transactions.
+    transaction: Option<Transacting>,
     parts: BTreeMap<u32, Part>,
     /// By leader, the partitions that have something for it now.
     due: BTreeMap<BrokerId, BTreeSet<u32>>,
@@ -111,8 +115,10 @@ impl ProducerRoom {
     ) -> Self {
         accumulator.seed(seed);
         let (initial_ms, max_ms) = options.retry_backoff_ms;
+        let transaction = options.transactional_id.as_deref().map(Transacting::new);
         Self {
             room,
+            transaction,
             options,
             accumulator,
             random: fastrand::Rng::with_seed(seed),
@@ -174,9 +180,17 @@ impl ProducerRoom {
             now_us: now.monotonic_us,
             linger_us: self.options.linger_ms.saturating_mul(1000),
             delivery_us: self.options.delivery_timeout_ms.saturating_mul(1000),
-            flush_below,
+            flush_below: match self
+                .transaction
+                .as_ref()
+                .is_some_and(Transacting::is_ending)
+            {
+                true => u64::MAX,
+                false => flush_below,
+            },
             exhausted: self.exhausted,
             idempotent: self.options.idempotence,
+            transactional: self.transaction.is_some(),
             max_in_flight: u64::try_from(in_flight).unwrap_or(1),
             split_bytes: self.options.batch_size,
         }
@@ -232,10 +246,13 @@ impl ProducerRoom {
             return;
         };
         part.expire(&terms);
-        if terms.idempotent {
-            part.settle(&mut self.identity);
+        match &mut self.transaction {
+            Some(transaction) => transaction.settle(part, self.identity.known()),
+            None if terms.idempotent => part.settle(&mut self.identity),
+            None => {}
         }
-        let next = part.plan_next(&terms, self.identity.known());
+        let known = permitted(&self.identity, &self.transaction, &part.name);
+        let next = part.plan_next(&terms, known);
         let leader = part.leader.map(|(leader, _)| leader);
         let due_at = leader.filter(|_| next != partition::Next::Nothing);
         if due_at != part.due_at {
@@ -318,7 +335,9 @@ impl ProducerRoom {
     }
 
     fn wants_identity(&self) -> bool {
-        self.options.idempotence && self.parts.values().any(|part| !part.is_idle())
+        self.options.idempotence
+            && self.transaction.is_none()
+            && self.parts.values().any(|part| !part.is_idle())
     }
 
     fn handle_identity(&mut self, now: Now, reply: Result<Reply, CallError>) {
@@ -434,6 +453,11 @@ impl Room for ProducerRoom {
                 }
                 self.touch_all(now);
             }
+            Fact::SendPermit {
+                producer,
+                turn,
+                permit,
+            } if *producer == self.room => self.handle_permit(now, *turn, permit),
             Fact::NoBrokerReachable { why } => {
                 for part in self.parts.values_mut().filter(|part| !part.is_idle()) {
                     part.note_trouble(why);
@@ -464,7 +488,8 @@ impl Room for ProducerRoom {
             self.accumulator.update(&self.cluster);
             return Some(Fact::TopicsWanted(wanted));
         }
-        self.facts.pop_front()
+        let fact = self.facts.pop_front();
+        fact.or_else(|| self.poll_transaction())
     }
 
     fn poll_finished(&mut self) -> Option<(RequestId, Result<Outcome, Error>)> {

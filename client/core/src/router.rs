@@ -41,6 +41,8 @@ pub(crate) struct Router {
     cluster: Arc<Cluster>,
     waiting: VecDeque<Call>,
     permits: Permits,
+    /// The newest features that a broker told of: epoch and `transaction.version`.
+    features: (i64, i16),
     facts: VecDeque<Fact>,
     out: Output,
 }
@@ -65,6 +67,7 @@ impl Router {
             cluster: Arc::default(),
             waiting: VecDeque::new(),
             permits: Permits::default(),
+            features: (-1, 0),
             facts: VecDeque::new(),
             out: Output::default(),
         }
@@ -73,6 +76,15 @@ impl Router {
     /// Which connections can take another call now.
     pub(crate) fn permits(&self) -> &Permits {
         &self.permits
+    }
+
+    /// The newest features that a broker told of.
+    pub(crate) fn features(&self) -> Fact {
+        let (epoch, transaction_version) = self.features;
+        Fact::FeaturesFinalised {
+            epoch,
+            transaction_version,
+        }
     }
 
     /// A room's call.
@@ -302,6 +314,12 @@ impl Router {
         };
         act(connection, &mut context);
         self.permits.set_busy(key.0, key.1, connection.is_busy(now));
+        let told = self.out.features.take();
+        if let Some(newer) = told.filter(|(epoch, _)| *epoch > self.features.0) {
+            self.features = newer;
+            let fact = self.features();
+            self.facts.push_back(fact);
+        }
     }
 
     /// Carries on what connections left: calls they could not send, brokers they lost, lookups.

@@ -1,5 +1,7 @@
 //! The APIs, one file each: what a request becomes, given the state of the cluster.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -9,6 +11,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_topic_partitions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -23,6 +26,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 
 pub(crate) use api_versions::encode_unsupported;
 pub(crate) use fetch::{FetchWait, Wanted};
@@ -201,6 +205,16 @@ macro_rules! with_api {
             ApiKey::DescribeTopicPartitions => {
                 Some($function::<messages::DescribeTopicPartitionsRequest>($($argument),*))
             }
+            ApiKey::AddPartitionsToTxn => {
+                Some($function::<messages::AddPartitionsToTxnRequest>($($argument),*))
+            }
+            ApiKey::AddOffsetsToTxn => {
+                Some($function::<messages::AddOffsetsToTxnRequest>($($argument),*))
+            }
+            ApiKey::EndTxn => Some($function::<messages::EndTxnRequest>($($argument),*)),
+            ApiKey::TxnOffsetCommit => {
+                Some($function::<messages::TxnOffsetCommitRequest>($($argument),*))
+            }
             _ => None,
         }
     };
@@ -249,4 +263,18 @@ fn answer<R: Request>(response: &R::Response, call: &Call) -> Served {
 /// The code of a result, 0 where it went well.
 fn code_of<T>(result: &Result<T, ErrorCode>) -> i16 {
     result.as_ref().err().map_or(0, |code| code.0)
+}
+
+/// A fenced producer is told of its epoch where it asks in a version without a code of its own.
+fn fenced_before<T>(
+    first_version: i16,
+    call: &Call,
+    result: Result<T, ErrorCode>,
+) -> Result<T, ErrorCode> {
+    result.map_err(|code| match code {
+        ErrorCode::PRODUCER_FENCED if call.version < first_version => {
+            ErrorCode::INVALID_PRODUCER_EPOCH
+        }
+        code => code,
+    })
 }

@@ -98,10 +98,9 @@ impl Cluster {
         let deadlines = self.connections.values().filter_map(Connection::deadline);
         let failovers = self.failovers.iter().map(|(at, _)| *at);
         let groups = self.state.groups.poll_timeout();
-        deadlines
-            .chain(failovers)
-            .chain(groups)
-            .min_by_key(|at| at.monotonic_us)
+        let transactions = self.state.transactions.poll_timeout();
+        let deadlines = deadlines.chain(failovers).chain(groups).chain(transactions);
+        deadlines.min_by_key(|at| at.monotonic_us)
     }
 
     /// Whether a request of this connection is in service or queued. Kafka reads no further from
@@ -133,6 +132,7 @@ impl Cluster {
             self.state.touch();
         }
         loop {
+            self.state.settle_transactions(now);
             let revision = self.state.revision();
             let due: Vec<ConnectionId> = self
                 .connections

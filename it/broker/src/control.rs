@@ -307,6 +307,11 @@ impl Cluster {
         self.state.touch();
     }
 
+    /// Forgets a transactional id, as `transactional.id.expiration.ms` would.
+    pub fn forget_transactional_id(&mut self, transactional_id: &str) {
+        self.state.transactions.forget(transactional_id);
+    }
+
     pub(crate) fn fail_over(&mut self, now: Now) {
         let (due, waiting) = std::mem::take(&mut self.failovers)
             .into_iter()
@@ -352,6 +357,18 @@ impl Cluster {
         partition: i32,
     ) -> Result<impl Iterator<Item = &Batch>, ControlError> {
         Ok(self.partition(topic, partition)?.log.batches())
+    }
+
+    /// Readers of committed data read up to here.
+    pub fn last_stable_offset(&self, topic: &str, partition: i32) -> Result<i64, ControlError> {
+        let found = self.partition(topic, partition)?;
+        Ok(found.last_stable_offset())
+    }
+
+    /// Whether a transaction of this id is open, or its markers are not all written.
+    #[must_use]
+    pub fn has_open_transaction(&self, transactional_id: &str) -> bool {
+        self.state.transactions.is_open(transactional_id)
     }
 
     /// The id of a topic.

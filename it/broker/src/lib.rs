@@ -25,8 +25,8 @@
 //! It tells the truth as Apache Kafka 4.3 does: what it cannot do it does not advertise, and where
 //! Kafka closes a connection, so does it. What differs: there is one copy of each partition's log,
 //! and followers are as far as the high watermark says; consumers are served by leaders only;
-//! nothing is ever compacted or trimmed by time; transactions are not served yet; a group that gets
-//! another coordinator keeps its members, and a rebalance that was under way begins anew there.
+//! nothing is ever compacted or trimmed by time; a group that gets another coordinator keeps its
+//! members, and a rebalance that was under way begins anew there.
 //!
 //! [`Cluster::inject`] and its neighbours make it misbehave the way real ones do.
 
@@ -42,6 +42,7 @@ mod now;
 mod options;
 mod state;
 mod topic;
+mod transactions;
 
 pub use cluster::{Cluster, Output};
 pub use connection::{CloseReason, ConnectionId};
@@ -49,7 +50,9 @@ pub use control::{ControlError, PartitionView};
 pub use faults::{Effect, FaultId, Match, Times};
 pub use groups::Committed;
 pub use now::Now;
-pub use options::{Apis, DEFAULT_RETENTION_BYTES, Endpoint, NodeId, Options, Release};
+pub use options::{
+    Apis, DEFAULT_RETENTION_BYTES, Endpoint, NodeId, Options, Release, TRANSACTION_VERSION,
+};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod epochs;
 mod producers;
+mod transactions;
 mod validate;
 
 pub(crate) use epochs::{EpochEnd, LeaderEpochs, UNDEFINED};
@@ -11,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use producers::Producers;
 use std::collections::VecDeque;
 use tidewatch_protocol::error_code::ErrorCode;
-use tidewatch_protocol::records::{Batch, Batches, TimestampType};
+use tidewatch_protocol::records::{Batch, Batches, EndMarker, TimestampType};
+use transactions::LogTransactions;
 
 /// Where an append ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub(crate) struct Log {
     size_bytes: usize,
     epochs: LeaderEpochs,
     producers: Producers,
+    transactions: LogTransactions,
 }
 
 impl Log {
@@ -57,6 +60,10 @@ impl Log {
 
     pub(crate) fn epochs(&self) -> &LeaderEpochs {
         &self.epochs
+    }
+
+    pub(crate) fn transactions(&self) -> &LogTransactions {
+        &self.transactions
     }
 
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
@@ -96,16 +103,51 @@ impl Log {
             Some(Ok(stored)) => stored,
             Some(Err(_)) | None => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
         };
-        self.epochs.assign(leader_epoch, base_offset);
-        self.producers.remember(&stored.header);
-        self.end_offset = stored.header.next_offset();
-        self.size_bytes = self.size_bytes.saturating_add(stored.bytes.len());
-        self.batches.push_back(stored);
+        self.push(stored);
         Ok(Appended {
             base_offset,
             next_offset: self.end_offset,
             log_append_time_ms: log_append_time_ms.unwrap_or(-1),
         })
+    }
+
+    /// Appends the end of a producer's transaction, and returns the offset after it.
+    pub(crate) fn append_marker(
+        &mut self,
+        marker: &EndMarker,
+        leader_epoch: i32,
+        timestamp_ms: i64,
+    ) -> i64 {
+        let bytes = marker.encode(self.end_offset, leader_epoch, timestamp_ms);
+        // It is a whole batch, because it was just made.
+        if let Some(Ok(stored)) = Batches::new(bytes).next() {
+            self.push(stored);
+        }
+        self.end_offset
+    }
+
+    fn push(&mut self, stored: Batch) {
+        let header = &stored.header;
+        self.epochs
+            .assign(header.partition_leader_epoch, header.base_offset);
+        self.end_offset = header.next_offset();
+        self.size_bytes = self.size_bytes.saturating_add(stored.bytes.len());
+        self.note(&stored);
+        self.batches.push_back(stored);
+    }
+
+    /// Keeps what is derived from batches up to date with one more.
+    fn note(&mut self, stored: &Batch) {
+        match stored.control().ok().flatten() {
+            Some(kind) => {
+                self.producers.remember_marker(&stored.header);
+                self.transactions.note_marker(&stored.header, kind);
+            }
+            None => {
+                self.producers.remember(&stored.header);
+                self.transactions.note_batch(&stored.header);
+            }
+        }
     }
 
     /// Drops whole batches from the front while the log holds more than `limit` bytes; the last
@@ -118,6 +160,7 @@ impl Log {
             }
         }
         self.epochs.truncate_start(self.start_offset);
+        self.transactions.truncate_start(self.start_offset);
     }
 
     /// Moves the start forward to `offset` (DeleteRecords); a batch that holds it stays whole.
@@ -130,6 +173,7 @@ impl Log {
             self.batches.pop_front();
         }
         self.epochs.truncate_start(self.start_offset);
+        self.transactions.truncate_start(self.start_offset);
     }
 
     /// Cuts off every batch that reaches to `end_offset` or beyond, and what was derived from it.
@@ -148,9 +192,12 @@ impl Log {
         self.end_offset = self.end_offset.max(self.start_offset);
         self.epochs.truncate_end(self.end_offset);
         self.producers = Producers::default();
-        for batch in &self.batches {
-            self.producers.remember(&batch.header);
+        self.transactions = LogTransactions::default();
+        let batches = std::mem::take(&mut self.batches);
+        for batch in &batches {
+            self.note(batch);
         }
+        self.batches = batches;
     }
 
     fn index_of(&self, offset: i64) -> usize {

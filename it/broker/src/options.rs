@@ -58,10 +58,14 @@ pub struct Options {
     pub group_initial_rebalance_delay_ms: i32,
     /// `group.min.session.timeout.ms`; the longest is Kafka's 30 minutes.
     pub group_min_session_timeout_ms: i32,
+    /// How long after a transaction's end is decided its markers are written.
+    pub transaction_marker_delay_us: u64,
     /// How long after a node stops its partitions get other leaders.
     pub failover_us: u64,
 }
 
+/// The feature that decides how transactions are spoken (KIP-890): 1 or 2.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 /// `retention.bytes` where nobody sets it: a long demonstration must not grow.
 pub const DEFAULT_RETENTION_BYTES: u32 = 64 << 20;
 const DEFAULT_MAX_LOG_BYTES: usize = 256 << 20;
@@ -76,7 +80,7 @@ impl Default for Options {
             }],
             seed: 0,
             apis: Apis::of(Release::V4_3),
-            features: BTreeMap::new(),
+            features: BTreeMap::from([(TRANSACTION_VERSION.to_owned(), 2)]),
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 1,
@@ -88,6 +92,7 @@ impl Default for Options {
             fetch_session_slots: 1000,
             group_initial_rebalance_delay_ms: 3000,
             group_min_session_timeout_ms: 6000,
+            transaction_marker_delay_us: 0,
             failover_us: 0,
         }
     }

@@ -1,9 +1,12 @@
 //! What the cluster knows and stores: nodes, topics, committed offsets. The APIs read and change it.
 
+mod transactions;
+
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Groups, java_hash};
 use crate::options::{Endpoint, NodeId, Options};
 use crate::topic::{self, Partition, Topic, TopicConfig};
+use crate::transactions::Transactions;
 use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_protocol::StrBytes;
 use tidewatch_protocol::error_code::ErrorCode;
@@ -44,6 +47,7 @@ pub(crate) struct State {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) topics: BTreeMap<String, Topic>,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) denied_writes: BTreeSet<String>,
     /// Coordinators that a test chose; the others follow from the hash of their key.
     pub(crate) coordinators: BTreeMap<String, NodeId>,
@@ -78,6 +82,7 @@ impl State {
             nodes,
             topics: BTreeMap::new(),
             groups: Groups::new(options.group_initial_rebalance_delay_ms),
+            transactions: Transactions::new(options.transaction_marker_delay_us),
             denied_writes: BTreeSet::new(),
             coordinators: BTreeMap::new(),
             names_by_id: BTreeMap::new(),
@@ -130,7 +135,7 @@ impl State {
         self.nodes.get(&node).is_some_and(|node| node.is_running)
     }
 
-    /// The node that coordinates a group: chosen by a test, or by the hash of its id.
+    /// The node that coordinates a group or a transactional id: chosen by a test, or by the hash of its name.
     pub(crate) fn coordinator(&self, key: &str) -> Option<NodeId> {
         if let Some(node) = self.coordinators.get(key)
             && self.brokers().any(|broker| broker.node == *node)

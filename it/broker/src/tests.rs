@@ -12,4 +12,5 @@ mod offsets;
 mod produce;
 mod script;
 mod topics;
+mod transactions;
 mod versions;

@@ -63,9 +63,10 @@ impl Partition {
         self.replicated_to.map_or(end, |offset| offset.min(end))
     }
 
-    /// Readers of committed data read up to here; without transactions it is the high watermark.
+    /// Readers of committed data read up to here.
     pub(crate) fn last_stable_offset(&self) -> i64 {
-        self.high_watermark()
+        let transactions = self.log.transactions();
+        transactions.last_stable_offset(self.high_watermark())
     }
 
     /// Replicas that are not in sync; here that is because their node does not run.

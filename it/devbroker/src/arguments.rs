@@ -3,7 +3,7 @@
 use clap::{Parser, ValueEnum};
 use std::fmt;
 use std::str::FromStr;
-use tidewatch_broker::{Apis, Cluster, ControlError, Now, Options, Release};
+use tidewatch_broker::{Apis, Cluster, ControlError, Now, Options, Release, TRANSACTION_VERSION};
 use tracing::level_filters::LevelFilter;
 
 /// Replicas of the topics made by --topic, where there are as many nodes.
@@ -26,8 +26,8 @@ holds --retention-bytes. Ctrl-C ends it.";
 /// A Kafka cluster in memory, for trying things out.
 ///
 /// It speaks Kafka's protocol as Apache Kafka 4.3 does, so any client and Kafka's own tools can
-/// use it: topics, producing (idempotent too), fetching, and consumer groups of the classic
-/// protocol. Transactions are not served yet.
+/// use it: topics, producing (idempotent and transactional too), fetching, and consumer groups of
+/// the classic protocol.
 #[derive(Debug, Parser)]
 #[command(name = "tidewatch-devbroker", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -71,6 +71,10 @@ pub(crate) struct Arguments {
     /// Poses as this version of Apache Kafka: its ranges of API versions are advertised
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = KafkaVersion::V4_3)]
     kafka_version: KafkaVersion,
+
+    /// Finalises this level of the feature transaction.version; 4.3 has 2, the others have none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(0..=2))]
+    transaction_version: Option<i16>,
 
     /// Advertises another range for one API, by its number: 18=0-5. May be repeated
     #[arg(long = "api", value_name = "KEY=MIN-MAX")]
@@ -139,6 +143,14 @@ impl Arguments {
         }
         let mut options = Options::with_nodes(self.nodes);
         options.apis = apis;
+        let level = match self.kafka_version {
+            KafkaVersion::V4_3 => 2,
+            KafkaVersion::V2_1 | KafkaVersion::V2_8 | KafkaVersion::V3_9 => 0,
+        };
+        let level = self.transaction_version.unwrap_or(level);
+        options
+            .features
+            .insert(TRANSACTION_VERSION.to_owned(), level);
         options.seed = self.seed;
         options.auto_create_topics = !self.no_auto_create;
         // As in the configuration that Kafka comes with: who tries things out is alone in the group.

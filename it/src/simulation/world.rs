@@ -1,66 +1,25 @@
 //! A run: cluster, network, clients and what they do, stepped from event to event.
 
-mod strikes;
-
 use crate::simulation::check::{Fate, Partition, RecordName, Violation};
 use crate::simulation::client::SimulatedClient;
-use crate::simulation::faults::{Counts, Kind};
-use crate::simulation::stage::{Stage, broker_now, first_moment};
-use std::fmt;
+use crate::simulation::faults::Counts;
+use crate::simulation::trial::{Failure, Plan, TOPIC, Trial, client_options, open_reader_with};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tidewatch_broker::{Cluster, FaultId, NodeId, Options};
 use tidewatch_client_core::Now;
-use tidewatch_client_core::call::{RequestId, TopicPartition};
-use tidewatch_client_core::client::Command;
-use tidewatch_client_core::fetch;
+use tidewatch_client_core::call::TopicPartition;
 use tidewatch_client_core::fetch::inbox::{Event, Inbox};
-use tidewatch_client_core::options::{ClientOptions, ConsumerOptions, ProducerOptions};
+use tidewatch_client_core::options::{ConsumerOptions, ProducerOptions};
 use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused};
 use tidewatch_client_core::producer::delivery::Delivery;
 use tidewatch_protocol::compression::Compression;
 
-const TOPIC: &str = "t";
 /// Longer than all timeouts of a run together: beyond it the run has stalled.
 const STALL_US: u64 = 600_000_000;
 /// Nothing in a run takes more events than this; a core that spins is caught.
 const MAX_STEPS: u64 = 2_000_000;
-
-/// What a run consists of.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Decides everything else.
-    pub seed: u64,
-    /// Brokers.
-    pub nodes: u8,
-    /// Partitions of the one topic, each with three replicas.
-    pub partitions: u16,
-    /// Clients that produce.
-    pub producers: usize,
-    /// Records of all producers together.
-    pub records: u32,
-    /// Things that go wrong.
-    pub faults: usize,
-    /// Keeps a log of what happened.
-    pub log: bool,
-}
-
-impl Plan {
-    /// The smallest run that counts.
-    pub fn of_seed(seed: u64) -> Self {
-        Self {
-            seed,
-            nodes: 3,
-            partitions: 4,
-            producers: 2,
-            records: 500,
-            faults: 24,
-            log: false,
-        }
-    }
-}
 
 /// What a good run tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,43 +32,20 @@ pub struct Report {
     pub acknowledged: usize,
 }
 
-/// A run that broke a promise or stalled.
-#[derive(Debug)]
-pub struct Failure {
-    /// The seed that plays it again.
-    pub seed: u64,
-    /// What was broken.
-    pub why: Violation,
-    /// What happened, if the plan asked for it.
-    pub log: Vec<String>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.log {
-            writeln!(f, "{line}")?;
-        }
-        write!(
-            f,
-            "seed {}: {}\nreplay: TIDEWATCH_SEED={} cargo test -p tidewatch-it --test sim_delivery -- --nocapture replay",
-            self.seed, self.why, self.seed
-        )
-    }
-}
-
 /// Runs a plan to its end.
 pub fn run(plan: Plan) -> Result<Report, Failure> {
     let mut world = World::new(plan);
     let result = world.run_to_end();
-    let log = world.stage.log.take().unwrap_or_default();
+    let log = world.trial.stage.log.take().unwrap_or_default();
     result.map_err(|why| Failure {
         seed: plan.seed,
         why,
         log,
+        test: "sim_delivery",
     })?;
     Ok(Report {
-        faults: world.counts.clone(),
-        simulated_us: world.stage.now.monotonic_us,
+        faults: world.trial.counts.clone(),
+        simulated_us: world.trial.stage.now.monotonic_us,
         acknowledged: world.acknowledged(),
     })
 }
@@ -122,58 +58,33 @@ struct Producer {
 }
 
 struct World {
-    plan: Plan,
-    stage: Stage,
+    trial: Trial,
     producers: Vec<Producer>,
     inbox: Arc<Inbox>,
     partitions: Vec<Partition>,
-    /// When what goes wrong, soonest last.
-    schedule: Vec<(u64, Kind)>,
-    injected: Vec<(FaultId, Kind)>,
-    stopped: Vec<(u64, NodeId)>,
-    counts: Counts,
 }
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let mut random = fastrand::Rng::with_seed(plan.seed);
-        let now = first_moment();
-        let mut options = Options::with_nodes(plan.nodes);
-        options.seed = random.u64(..);
-        options.failover_us = random.u64(0..300_000);
-        let mut cluster = Cluster::new(options);
-        cluster
-            .create_topic(
-                broker_now(now),
-                TOPIC,
-                plan.partitions,
-                3.min(plan.nodes),
-                &[],
-            )
-            .expect("a fresh topic");
-        let opened =
-            (0..plan.producers).map(|number| open_producer(plan, number, now, &mut random));
-        let (mut clients, producers): (Vec<_>, Vec<_>) = opened.unzip();
-        let (reader, inbox) = open_reader(plan, now, &mut random);
-        clients.push(reader);
-        let schedule = strikes::schedule(plan, now.monotonic_us, &mut random);
-        let mut stage = Stage::new(cluster, random, plan.log);
-        stage.clients = clients;
+        let mut trial = Trial::new(plan);
+        let now = trial.stage.now;
+        let opened = (0..plan.producers)
+            .map(|number| open_producer(plan, number, now, &mut trial.stage.random));
+        let (clients, producers): (Vec<_>, Vec<_>) = opened.unzip();
+        trial.stage.clients = clients;
+        let (reader, inbox) = open_reader(plan, now, &mut trial.stage.random);
+        trial.stage.clients.push(reader);
+        trial.schedule_strikes();
         Self {
-            plan,
-            stage,
+            trial,
             producers,
             inbox,
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
-            schedule,
-            injected: Vec::new(),
-            stopped: Vec::new(),
-            counts: Counts::default(),
         }
     }
 
     fn run_to_end(&mut self) -> Result<(), Violation> {
-        let deadline = self.stage.now.monotonic_us + STALL_US;
+        let deadline = self.trial.stage.now.monotonic_us + STALL_US;
         for _ in 0..MAX_STEPS {
             self.settle()?;
             if self.is_done() {
@@ -183,7 +94,9 @@ impl World {
             if next > deadline {
                 return Err(Violation(format!("stalled: {}", self.describe_wait())));
             }
-            self.stage.advance_to(next.max(self.stage.now.monotonic_us));
+            self.trial
+                .stage
+                .advance_to(next.max(self.trial.stage.now.monotonic_us));
         }
         Err(Violation(format!(
             "no end after {MAX_STEPS} steps: {}",
@@ -193,16 +106,13 @@ impl World {
 
     /// Carries out everything that is due now, until nothing moves.
     fn settle(&mut self) -> Result<(), Violation> {
-        self.strike_due();
-        self.start_due();
-        self.stage.handle_timeouts();
+        self.trial.begin_turn();
         loop {
-            let mut moved = self.stage.deliver();
+            let mut moved = self.trial.stage.deliver();
             moved |= self.append();
             moved |= self.poll_deliveries()?;
             moved |= self.read()?;
-            moved |= self.stage.drive();
-            self.stage.ended.clear();
+            moved |= self.trial.stage.drive();
             if !moved {
                 return Ok(());
             }
@@ -215,32 +125,35 @@ impl World {
             .iter()
             .filter(|p| p.next < self.records_each())
             .map(|p| p.next_append_us);
-        let faults = self.schedule.last().map(|(at, _)| *at);
-        let starts = self.stopped.iter().map(|(at, _)| *at);
-        let soonest = appends
-            .chain(faults)
-            .chain(starts)
-            .chain(self.stage.next_us())
-            .min();
-        soonest.unwrap_or(u64::MAX)
+        self.trial
+            .next_us()
+            .into_iter()
+            .chain(appends)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn records_each(&self) -> u32 {
-        self.plan.records / u32::try_from(self.plan.producers).unwrap_or(1)
+        self.trial.plan.records / u32::try_from(self.trial.plan.producers).unwrap_or(1)
     }
 
     fn append(&mut self) -> bool {
         let each = self.records_each();
         let mut moved = false;
         for (number, producer) in self.producers.iter_mut().enumerate() {
-            while producer.next < each && producer.next_append_us <= self.stage.now.monotonic_us {
-                let partition = self.stage.random.usize(0..self.partitions.len());
+            while producer.next < each
+                && producer.next_append_us <= self.trial.stage.now.monotonic_us
+            {
+                let partition = self.trial.stage.random.usize(0..self.partitions.len());
                 let name = RecordName {
                     producer: number,
                     number: producer.next,
                 };
                 let mut value = name.encode();
-                value.extend(std::iter::repeat_n('x', self.stage.random.usize(0..200)));
+                value.extend(std::iter::repeat_n(
+                    'x',
+                    self.trial.stage.random.usize(0..200),
+                ));
                 let record = RecordRef {
                     topic: TOPIC,
                     partition: Some(i32::try_from(partition).expect("few partitions")),
@@ -249,7 +162,7 @@ impl World {
                     value: Some(value.as_bytes()),
                     headers: &[],
                 };
-                match producer.accumulator.append(self.stage.now, record) {
+                match producer.accumulator.append(self.trial.stage.now, record) {
                     Ok(appended) => {
                         let story = &mut self.partitions[partition];
                         story.sent.push((name, None));
@@ -257,12 +170,12 @@ impl World {
                             .waiting
                             .push((partition, story.sent.len() - 1, appended.delivery));
                         producer.next += 1;
-                        producer.next_append_us =
-                            self.stage.now.monotonic_us + self.stage.random.u64(0..40_000);
+                        producer.next_append_us = self.trial.stage.now.monotonic_us
+                            + self.trial.stage.random.u64(0..40_000);
                         moved = true;
                     }
                     Err(Refused::UnknownTopic | Refused::Full) => {
-                        producer.next_append_us = self.stage.now.monotonic_us + 5_000
+                        producer.next_append_us = self.trial.stage.now.monotonic_us + 5_000
                     }
                     Err(refused) => unreachable!("a small record was refused: {refused:?}"),
                 }
@@ -328,12 +241,13 @@ impl World {
             .producers
             .iter()
             .all(|p| p.next == each && p.waiting.is_empty());
-        sent && self.stopped.is_empty() && (0..self.partitions.len()).all(|p| self.is_read(p))
+        sent && self.trial.stopped.is_empty() && (0..self.partitions.len()).all(|p| self.is_read(p))
     }
 
     fn is_read(&self, partition: usize) -> bool {
         let number = i32::try_from(partition).unwrap_or(0);
         let end = self
+            .trial
             .stage
             .cluster
             .view(TOPIC, number)
@@ -346,14 +260,11 @@ impl World {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
-        for (id, kind) in std::mem::take(&mut self.injected) {
-            if self.stage.cluster.struck(id) > 0 {
-                self.counts.add(kind);
-            }
-        }
+        self.trial.count_strikes();
         for at in 0..self.partitions.len() {
             let number = i32::try_from(at).unwrap_or(0);
             let batches = self
+                .trial
                 .stage
                 .cluster
                 .batches(TOPIC, number)
@@ -389,11 +300,12 @@ impl World {
             .map(|partition| {
                 let number = i32::try_from(partition).unwrap_or(0);
                 let status = self.inbox.status(&partition_of(number));
-                let view = self.stage.cluster.view(TOPIC, number);
+                let view = self.trial.stage.cluster.view(TOPIC, number);
                 format!("partition {partition} is not read to its end: {status:?}, {view:?}")
             });
         let stuck: Vec<_> = stuck.collect();
         let timers: Vec<_> = self
+            .trial
             .stage
             .clients
             .iter()
@@ -403,19 +315,10 @@ impl World {
     }
 }
 
-fn partition_of(partition: i32) -> TopicPartition {
+pub(super) fn partition_of(partition: i32) -> TopicPartition {
     TopicPartition {
         topic: TOPIC.into(),
         partition,
-    }
-}
-
-fn client_options(plan: Plan) -> ClientOptions {
-    let ports = (0..u16::from(plan.nodes)).map(|node| 9092 + node);
-    ClientOptions {
-        bootstrap_servers: ports.map(|port| format!("127.0.0.1:{port}")).collect(),
-        request_timeout_ms: 2_000,
-        ..ClientOptions::default()
     }
 }
 
@@ -440,27 +343,11 @@ fn open_producer(
     (client, producer)
 }
 
-/// A client that reads all partitions from their beginning.
 fn open_reader(plan: Plan, now: Now, random: &mut fastrand::Rng) -> (SimulatedClient, Arc<Inbox>) {
-    let mut client = SimulatedClient::new(plan.producers, client_options(plan), random.u64(..));
-    let options = ConsumerOptions {
-        fetch_max_wait_ms: 200,
-        request_timeout_ms: 2_000,
-        max_partition_fetch_bytes: random.i32(200..20_000),
-        ..ConsumerOptions::default()
-    };
-    let inbox = Inbox::new(&options, client.waker());
-    let room = client.core.open_consumer(now, options, Arc::clone(&inbox));
-    let partitions = 0..i32::from(plan.partitions);
-    let starts = partitions.map(|partition| (partition_of(partition), fetch::Start::Earliest));
-    let assign = fetch::Command::Assign(starts.collect());
-    client
-        .core
-        .handle_command(now, RequestId(1), Command::Fetch(room, assign));
-    (client, inbox)
+    open_reader_with(ConsumerOptions::default(), plan, now, random)
 }
 
-fn producer_options(random: &mut fastrand::Rng) -> ProducerOptions {
+pub(super) fn producer_options(random: &mut fastrand::Rng) -> ProducerOptions {
     let codecs = [
         Compression::None,
         Compression::Gzip,

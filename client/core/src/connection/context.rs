@@ -48,6 +48,8 @@ pub(crate) struct Output {
     pub(crate) ended: VecDeque<(CallId, Result<Reply, CallError>)>,
     /// Calls that were not written because the connection could not be had.
     pub(crate) unsent: VecDeque<Unsent>,
+    /// What a broker has just said of its features: epoch and `transaction.version`.
+    pub(crate) features: Option<(i64, i16)>,
     /// Brokers that could not be reached or went away while in use.
     pub(crate) lost: Vec<BrokerId>,
 }

@@ -19,6 +19,8 @@ use tidewatch_protocol::messages::ApiVersionsRequest;
 const MAX_ADDRESSES: usize = 16;
 /// ApiVersions requests in one handshake: two suffice for every broker there is.
 const MAX_QUESTIONS: u8 = 4;
+/// The feature that decides how transactions are spoken (KIP-890).
+const TRANSACTION_VERSION: &str = "transaction.version";
 /// The first version of ApiVersions that says who asks (KIP-511).
 const NAMES_SOFTWARE: i16 = 3;
 
@@ -136,6 +138,8 @@ impl Connection {
             Verdict::Agreed(apis) => {
                 ctx.peer.reached = true;
                 ctx.peer.is_suspect = false;
+                let level = apis.finalised(TRANSACTION_VERSION);
+                ctx.out.features = Some((apis.features_epoch(), level));
                 self.last_failure = None;
                 let used_us = ctx.now.monotonic_us;
                 self.state = State::Ready { id, apis, used_us };

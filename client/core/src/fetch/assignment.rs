@@ -13,7 +13,10 @@ impl FetchRoom {
                 partitions,
             } if *consumer == self.room => {
                 let start = |offset: &Option<OffsetAndMetadata>| match offset {
-                    Some(committed) => Start::Offset(committed.offset),
+                    Some(committed) => Start::Committed {
+                        offset: committed.offset,
+                        leader_epoch: committed.leader_epoch,
+                    },
                     None => Start::Reset,
                 };
                 let wanted = partitions

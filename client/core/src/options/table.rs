@@ -330,6 +330,20 @@ pub(super) static TABLE: &[Row] = &[
         |o, v| o.producer.max_in_flight = v.size(),
     ),
     row(
+        "transactional.id",
+        "",
+        Text,
+        "The name under which transactions go on over restarts; whoever takes it over fences the producer before.",
+        |o, v| o.producer.transactional_id = Some(v.text()),
+    ),
+    row(
+        "transaction.timeout.ms",
+        "60000",
+        Number(1, MAX_MS),
+        "How long a transaction may be open before the brokers abort it.",
+        |o, v| o.producer.transaction_timeout_ms = v.number,
+    ),
+    row(
         "group.id",
         "",
         Text,

@@ -57,6 +57,12 @@ pub enum DeliveryCause {
     /// The batch could not be compressed.
     #[error("its batch cannot be compressed: {0}")]
     Compression(CompressionError),
+    /// No transaction is open that could commit it.
+    #[error("its transaction is not committed: {why}")]
+    Transaction {
+        /// Why not.
+        why: std::sync::Arc<str>,
+    },
     /// The producer was closed before it was sent or acknowledged.
     #[error("the producer was closed")]
     Closed,
@@ -76,7 +82,9 @@ impl DeliveryError {
             DeliveryCause::Broker { code, .. } => code.meaning().retriable,
             DeliveryCause::Call(error) => error.kind.is_retriable(),
             DeliveryCause::TimedOut { .. } => true,
-            DeliveryCause::Compression(_) | DeliveryCause::Closed => false,
+            DeliveryCause::Compression(_)
+            | DeliveryCause::Transaction { .. }
+            | DeliveryCause::Closed => false,
         }
     }
 

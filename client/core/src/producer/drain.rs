@@ -3,6 +3,7 @@
 use super::partition::Next;
 use super::queue::Taken;
 use super::response::Named;
+use super::transacting::{Transacting, permitted};
 use super::{InCall, ProducerRoom};
 use crate::call::{Body, BrokerId, Call, Destination, Lane, Permits};
 use crate::time::Now;
@@ -63,7 +64,7 @@ impl ProducerRoom {
         let unnamed = filling.topics.values().any(|topic| topic.id.is_nil());
         let timeout_ms = i32::try_from(self.options.request_timeout_ms).unwrap_or(i32::MAX);
         let frame = ProduceFrame {
-            transactional_id: None,
+            transactional_id: self.transaction.as_ref().map(Transacting::id),
             acks: self.options.acks,
             timeout_ms,
             topics: filling.topics.into_values().collect(),
@@ -77,8 +78,9 @@ impl ProducerRoom {
         );
         let body = Body::Produce(frame);
         let call = self.call(now, id, Destination::Broker(broker), Lane::Produce, body);
+        let capped = self.transaction.as_ref().and_then(Transacting::cap);
         Some(Call {
-            version_cap: unnamed.then_some(LAST_WITH_NAMES),
+            version_cap: capped.or(unnamed.then_some(LAST_WITH_NAMES)),
             ..call
         })
     }
@@ -93,11 +95,16 @@ impl ProducerRoom {
         };
         let behind = last.map_or(0, |last| last.saturating_add(1));
         let turn = due.range(behind..).chain(due.range(..behind));
-        let known = self.identity.known();
         let (mut full, mut open) = (Vec::new(), Vec::new());
         for number in turn.copied() {
             let part = self.parts.get(&number);
-            match part.map_or(Next::Nothing, |part| part.plan_next(&terms, known)) {
+            let next = part.map_or(Next::Nothing, |part| {
+                part.plan_next(
+                    &terms,
+                    permitted(&self.identity, &self.transaction, &part.name),
+                )
+            });
+            match next {
                 Next::Fresh { full: false } => open.push(number),
                 Next::Fresh { full: true } | Next::Resend => full.push(number),
                 // Time has moved on since it was touched; it is touched again when it is tried.
@@ -111,10 +118,10 @@ impl ProducerRoom {
     /// Adds what a partition would send, if the request has room for it.
     fn add(&mut self, now: Now, number: u32, filling: &mut Filling) {
         let terms = self.terms(now);
-        let known = self.identity.known();
         let Some(part) = self.parts.get_mut(&number) else {
             return;
         };
+        let known = permitted(&self.identity, &self.transaction, &part.name);
         // A batch alone may be larger than a request should be: then the broker decides.
         let empty = filling.batches.is_empty();
         let limit_bytes = if empty {
@@ -125,9 +132,9 @@ impl ProducerRoom {
         let pieces = match part.plan_next(&terms, known) {
             Next::Nothing => None,
             Next::Resend if part.resend_bytes() > limit_bytes => None,
-            Next::Resend => part.resend(filling.call),
+            Next::Resend => part.resend(filling.call, &terms),
             Next::Fresh { .. } => match part.queue.take(limit_bytes, self.options.compression) {
-                Some(Taken::Batch(batch)) => part.send(filling.call, batch, terms.idempotent),
+                Some(Taken::Batch(batch)) => part.send(filling.call, batch, &terms),
                 Some(Taken::Nothing) | None => None,
             },
         };

@@ -1,5 +1,6 @@
 //! `buffer.memory`: how much batches hold, used buffers for the next ones, and who waits for room.
 
+use super::delivery::DeliveryCause;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -24,6 +25,8 @@ struct State {
     next_ticket: u64,
     next_batch: u64,
     unresolved: BTreeSet<u64>,
+    /// Why the first batch failed that did since this was last asked for.
+    failure: Option<DeliveryCause>,
 }
 
 /// A waiting sender's place in the queue.
@@ -156,6 +159,16 @@ impl Memory {
     /// The oldest batch whose records' fate is not known.
     pub(crate) fn oldest_unresolved(&self) -> Option<u64> {
         self.lock().unresolved.first().copied()
+    }
+
+    /// A batch failed.
+    pub(crate) fn note_failure(&self, cause: &DeliveryCause) {
+        self.lock().failure.get_or_insert_with(|| cause.clone());
+    }
+
+    /// Why a batch failed, if one did since this was last asked for.
+    pub(crate) fn take_failure(&self) -> Option<DeliveryCause> {
+        self.lock().failure.take()
     }
 
     fn release(&self, bytes: usize) {

@@ -90,6 +90,8 @@ pub(crate) struct Terms {
     /// No open batch lingers: memory is short.
     pub(crate) exhausted: bool,
     pub(crate) idempotent: bool,
+    /// Identities come from a transaction; this room never takes the next one by itself.
+    pub(crate) transactional: bool,
     pub(crate) max_in_flight: u64,
     pub(crate) split_bytes: usize,
 }
@@ -205,6 +207,32 @@ impl Part {
         }
     }
 
+    /// Takes the identity that the transaction gives, once nothing hangs on the one before.
+    pub(crate) fn adopt(&mut self, given: Option<Identity>) {
+        // A log that was made anew takes any sequence; what was lost with the old one is lost.
+        self.restamp = false;
+        if self.sent.is_empty() && given.is_some() && self.identity != given {
+            self.identity = given;
+            self.next = Sequence::default();
+            self.acknowledged_us = None;
+            self.gap = false;
+        }
+    }
+
+    /// Fails everything that is not in flight.
+    pub(crate) fn abandon(&mut self, why: &DeliveryCause) {
+        let in_flight = |sent: &Sent| sent.state != SentState::Retry;
+        while let Some(at) = self.sent.iter().position(|sent| !in_flight(sent)) {
+            self.give_up(at, |possibly| Failure::new(why.clone(), possibly));
+        }
+        self.fail_unsent(why);
+    }
+
+    /// Whether a numbered batch was given up under the present identity.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.gap
+    }
+
     /// What may go to the leader now.
     pub(crate) fn plan_next(&self, terms: &Terms, current: Option<Identity>) -> Next {
         let Some((leader, _)) = self.leader else {
@@ -294,7 +322,7 @@ impl Part {
     }
 
     /// Sends the first batch again; its pieces for the wire.
-    pub(crate) fn resend(&mut self, call: u64) -> Option<[bytes::Bytes; 2]> {
+    pub(crate) fn resend(&mut self, call: u64, terms: &Terms) -> Option<[bytes::Bytes; 2]> {
         let (broker, _) = self.leader?;
         let identity = self.identity;
         let first = self.sent.front_mut()?;
@@ -303,7 +331,8 @@ impl Part {
             broker,
             first: true,
         };
-        Some(first.batch.sealed.stamp(stamp(identity, first.sequence)))
+        let stamp = stamp(identity, first.sequence, terms.transactional);
+        Some(first.batch.sealed.stamp(stamp))
     }
 
     /// Sends a batch from the queue; its pieces for the wire.
@@ -311,13 +340,16 @@ impl Part {
         &mut self,
         call: u64,
         batch: Batch,
-        idempotent: bool,
+        terms: &Terms,
     ) -> Option<[bytes::Bytes; 2]> {
         let (broker, _) = self.leader?;
-        let sequence = Some(self.next).filter(|_| idempotent);
-        let pieces = batch
-            .sealed
-            .stamp(stamp(self.identity.filter(|_| idempotent), sequence));
+        let sequence = Some(self.next).filter(|_| terms.idempotent);
+        let stamp = stamp(
+            self.identity.filter(|_| terms.idempotent),
+            sequence,
+            terms.transactional,
+        );
+        let pieces = batch.sealed.stamp(stamp);
         self.next = self.next.plus(batch.sealed.count());
         let ordinal = self.next_ordinal;
         self.next_ordinal = ordinal.saturating_add(1);
@@ -386,9 +418,10 @@ impl Part {
             End::Refused(refusal) => {
                 let code = refusal.code;
                 self.note(at, code.to_string(), refusal.possibly_written());
-                match refusal.plan(terms.idempotent, self.was_first(at)) {
+                match refusal.plan(terms, self.was_first(at)) {
                     Plan::Split if self.split(at, terms.split_bytes) => {}
-                    Plan::GiveUp if self.sift(at, &refusal) => {}
+                    // A transaction stands whole or not at all.
+                    Plan::GiveUp if !terms.transactional && self.sift(at, &refusal) => {}
                     Plan::Follow => self.set_retry(at),
                     Plan::Restamp => {
                         self.restamp = true;
@@ -511,13 +544,15 @@ pub(crate) enum Plan {
 impl Refusal {
     /// `first`: nothing of the partition was before the batch when it was sent, so the broker
     /// cannot have meant that an earlier one is missing.
-    pub(crate) fn plan(&self, idempotent: bool, first: bool) -> Plan {
+    pub(crate) fn plan(&self, terms: &Terms, first: bool) -> Plan {
         match self.code {
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Plan::Split,
+            // Line 18: the transaction is over, and its end brings the next epoch.
+            ErrorCode::INVALID_PRODUCER_EPOCH if terms.transactional => Plan::GiveUp,
             ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
             | ErrorCode::UNKNOWN_PRODUCER_ID
             | ErrorCode::INVALID_PRODUCER_EPOCH
-                if idempotent =>
+                if terms.idempotent =>
             {
                 // Without a log start the broker does not say that it has forgotten us for good.
                 let plain =
@@ -525,6 +560,7 @@ impl Refusal {
                 match first {
                     false => Plan::Follow,
                     true if plain => Plan::Retry,
+                    true if terms.transactional => Plan::GiveUp,
                     true => Plan::Restamp,
                 }
             }
@@ -534,13 +570,17 @@ impl Refusal {
     }
 }
 
-fn stamp(identity: Option<Identity>, sequence: Option<Sequence>) -> ProducerStamp {
+fn stamp(
+    identity: Option<Identity>,
+    sequence: Option<Sequence>,
+    transactional: bool,
+) -> ProducerStamp {
     match (identity, sequence) {
         (Some(identity), Some(sequence)) => ProducerStamp {
             producer_id: identity.id,
             producer_epoch: identity.epoch,
             base_sequence: sequence.get(),
-            transactional: false,
+            transactional,
         },
         _ => ProducerStamp::NONE,
     }

@@ -326,6 +326,7 @@ fn fail_all(ended: impl IntoIterator<Item = Ended>, open: Option<OpenBatch>, fai
         }
     }
     if let Some(open) = open {
+        open.charge.memory().note_failure(&failure.cause);
         open.promise.failed(failure.clone());
     }
 }
@@ -411,7 +412,11 @@ impl OpenBatch {
                     charge.shrink_to(packed.size_bytes());
                     packed
                 }
-                Err(error) => return Err((promise, error)),
+                Err(error) => {
+                    let cause = DeliveryCause::Compression(error.clone());
+                    charge.memory().note_failure(&cause);
+                    return Err((promise, error));
+                }
             }
         };
         Ok(Batch {
@@ -446,6 +451,7 @@ impl Batch {
     }
 
     pub(crate) fn failed(self, failure: Failure) {
+        self.charge.memory().note_failure(&failure.cause);
         self.promise.failed(failure);
     }
 

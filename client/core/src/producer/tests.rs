@@ -6,9 +6,10 @@ mod order;
 mod outcomes;
 mod properties;
 mod topics;
+mod transactions;
 
 use super::accumulator::{Accumulator, RecordRef};
-use super::delivery::{Delivery, DeliveryError, RecordMetadata};
+use super::delivery::{Delivery, DeliveryCause, DeliveryError, RecordMetadata};
 use super::{Command, ProducerRoom};
 use crate::call::{Body, BrokerId, Call, CallId, Fact, Permits, Reply, RequestId, Response, Room};
 use crate::error::{CallError, CallErrorKind};

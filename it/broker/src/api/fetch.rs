@@ -9,9 +9,10 @@ use crate::topic::Partition;
 use bytes::Bytes;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
-use tidewatch_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use tidewatch_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
 use uuid::Uuid;
 
 const FIRST_VERSION_WITH_IDS: i16 = 13;
@@ -250,7 +251,7 @@ impl FetchWait {
             .with_high_watermark(partition.high_watermark())
             .with_last_stable_offset(partition.last_stable_offset())
             .with_log_start_offset(partition.log.start_offset())
-            .with_aborted_transactions(self.read_committed.then(Vec::new));
+            .with_aborted_transactions(self.read_committed.then(|| aborted(readable, wanted)));
         match readable.diverging {
             Some(end) => data
                 .with_diverging_epoch(
@@ -311,6 +312,17 @@ impl FetchWait {
             })
             .collect()
     }
+}
+
+fn aborted(readable: &Readable<'_>, wanted: &Wanted) -> Vec<AbortedTransaction> {
+    let transactions = readable.partition.log.transactions();
+    let aborted = transactions.aborted(wanted.offset, readable.until);
+    let aborted = aborted.map(|ended| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(ended.producer_id))
+            .with_first_offset(ended.first_offset)
+    });
+    aborted.collect()
 }
 
 /// Where the client's last epoch ended here, if that is before what the client has read of it.

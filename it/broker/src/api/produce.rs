@@ -34,6 +34,10 @@ impl Api for ProduceRequest {
         let by_id = call.version >= FIRST_VERSION_WITH_IDS;
         let mut response = ProduceResponse::default().with_throttle_time_ms(call.throttle_ms);
         let mut unreplicated = Vec::new();
+        let terms = Terms {
+            acks: self.acks,
+            transactional_id: self.transactional_id.as_ref().map(|id| id.as_str()),
+        };
         for (topic_at, data) in self.topic_data.into_iter().enumerate() {
             let resolved = state.resolve(by_id, data.topic_id, &data.name);
             let name = resolved.clone().unwrap_or_else(|_| data.name.to_string());
@@ -42,7 +46,7 @@ impl Api for ProduceRequest {
                 let index = data.index;
                 let outcome = call.on_partition(&name, index, || {
                     resolved.clone()?;
-                    append(state, call, self.acks, &name, data)
+                    append(state, call, terms, &name, data)
                 });
                 if let Ok(appended) = &outcome
                     && self.acks == ACKS_ALL
@@ -100,13 +104,21 @@ fn end_unacknowledged(response: &ProduceResponse) -> Outcome<ProduceResponse> {
     }
 }
 
+/// What a request says for all its partitions.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    acks: i16,
+    transactional_id: Option<&'a str>,
+}
+
 fn append(
     state: &mut State,
     call: &Call,
-    acks: i16,
+    terms: Terms<'_>,
     topic: &str,
     data: PartitionProduceData,
 ) -> Result<Appended, Rejected> {
+    let acks = terms.acks;
     if state.denied_writes.contains(topic) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED.into());
     }
@@ -124,6 +136,8 @@ fn append(
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
     }
     let batch = validate(data.records, call.version, &config, call.now.wall_ms)?;
+    let place = (topic, data.index);
+    state.join_transaction(call, terms.transactional_id, place, &batch.header)?;
     let max_log_bytes = state.options.max_log_bytes;
     let partition = state.partition_mut(topic, data.index)?;
     if partition.log.size_bytes().saturating_add(batch.bytes.len()) > max_log_bytes {

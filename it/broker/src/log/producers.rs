@@ -96,6 +96,16 @@ impl Producers {
         }
     }
 
+    /// Remembers the end of a transaction: its epoch holds from now on.
+    pub(crate) fn remember_marker(&mut self, header: &BatchHeader) {
+        if let Some(producer) = self.by_id.get_mut(&header.producer_id)
+            && header.producer_epoch > producer.epoch
+        {
+            producer.epoch = header.producer_epoch;
+            producer.batches.clear();
+        }
+    }
+
     fn forget_oldest(&mut self) {
         let last_offset = |producer: &Producer| producer.batches.back().map(|w| w.first_offset);
         let oldest = self

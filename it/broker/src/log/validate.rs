@@ -115,9 +115,8 @@ fn check_header(batch: &Batch) -> Result<(), Rejected> {
             "a batch with a producer id needs an epoch and a sequence",
         ));
     }
-    if header.attributes.is_transactional() {
-        let message = "this broker does not serve transactions";
-        return Err(rejected(ErrorCode::INVALID_TXN_STATE, message));
+    if header.attributes.is_transactional() && header.producer_id < 0 {
+        return Err(invalid("a transactional batch needs a producer id"));
     }
     Ok(())
 }

@@ -26,7 +26,8 @@ pub struct Apis {
 
 /// API, lowest version in all releases up to 3.9 and in 4.3, highest in 2.1, 2.8, 3.9 and 4.3; -1
 /// where a release does not have it. Highest of 4.3 is that of the message structs where they end
-/// earlier (ListOffsets 11, OffsetCommit 10 and OffsetFetch 10 are Kafka's own).
+/// earlier (ListOffsets 11, OffsetCommit 10 and OffsetFetch 10 are Kafka's own). AddPartitionsToTxn 4
+/// and 5 are between brokers.
 const RANGES: &[(ApiKey, i16, i16, [i16; 4])] = &[
     (ApiKey::Produce, 0, 0, [7, 9, 11, 13]),
     (ApiKey::Fetch, 0, 4, [10, 12, 17, 18]),
@@ -46,6 +47,10 @@ const RANGES: &[(ApiKey, i16, i16, [i16; 4])] = &[
     (ApiKey::DeleteTopics, 0, 1, [3, 6, 6, 6]),
     (ApiKey::DeleteRecords, 0, 0, [1, 2, 2, 2]),
     (ApiKey::InitProducerId, 0, 0, [1, 4, 5, 5]),
+    (ApiKey::AddPartitionsToTxn, 0, 0, [1, 3, 3, 3]),
+    (ApiKey::AddOffsetsToTxn, 0, 0, [1, 3, 4, 4]),
+    (ApiKey::EndTxn, 0, 0, [1, 3, 4, 5]),
+    (ApiKey::TxnOffsetCommit, 0, 0, [2, 3, 4, 5]),
     (ApiKey::OffsetForLeaderEpoch, 0, 2, [2, 4, 4, 4]),
     (ApiKey::DescribeConfigs, 0, 1, [2, 4, 4, 4]),
     (ApiKey::CreatePartitions, 0, 0, [1, 3, 3, 3]),

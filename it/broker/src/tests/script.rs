@@ -227,6 +227,12 @@ impl Records {
         self
     }
 
+    /// Part of the producer's transaction.
+    pub(super) fn transactional(mut self) -> Self {
+        self.stamp.transactional = true;
+        self
+    }
+
     pub(super) fn compressed(mut self, codec: Compression) -> Self {
         self.codec = codec;
         self

@@ -4,6 +4,7 @@
 use super::script::{Script, fetch, name, produce, records};
 use crate::{Apis, Effect, Match, NodeId, Release, Times};
 use std::collections::BTreeSet;
+use tidewatch_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use tidewatch_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use tidewatch_protocol::messages::create_topics_request::CreatableTopic;
 use tidewatch_protocol::messages::delete_records_request::{
@@ -18,6 +19,9 @@ use tidewatch_protocol::messages::offset_commit_request::{
 use tidewatch_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use tidewatch_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use tidewatch_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use tidewatch_protocol::messages::{self, ApiKey, GroupId};
 use tidewatch_protocol::{Request, StrBytes};
@@ -206,12 +210,37 @@ fn group_apis(script: &mut Script) -> Vec<ApiKey> {
     ]
 }
 
+fn transaction_apis(script: &mut Script) -> Vec<ApiKey> {
+    sweep(script, |_| {
+        let topic = AddPartitionsToTxnTopic::default()
+            .with_name(name("t"))
+            .with_partitions(vec![0]);
+        messages::AddPartitionsToTxnRequest::default().with_v3_and_below_topics(vec![topic])
+    });
+    sweep(script, |_| messages::AddOffsetsToTxnRequest::default());
+    sweep(script, |_| messages::EndTxnRequest::default());
+    sweep(script, |_| {
+        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);
+        let topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(name("t"))
+            .with_partitions(vec![partition]);
+        messages::TxnOffsetCommitRequest::default().with_topics(vec![topic])
+    });
+    vec![
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::EndTxn,
+        ApiKey::TxnOffsetCommit,
+    ]
+}
+
 #[test]
 fn every_advertised_version_is_answered_by_every_node() {
     let mut script = lived_in();
     let mut swept = data_apis(&mut script);
     swept.extend(topic_apis(&mut script));
     swept.extend(group_apis(&mut script));
+    swept.extend(transaction_apis(&mut script));
     let swept: BTreeSet<i16> = swept.into_iter().map(|api| api as i16).collect();
     let advertised: BTreeSet<i16> = Apis::of(Release::V4_3).iter().map(|(key, _)| key).collect();
     assert_eq!(swept, advertised);

@@ -1,13 +1,13 @@
 //! What goes wrong in a run: when, and how it is done to the network and the cluster.
 
-use super::{Plan, TOPIC, World};
+use super::{Plan, TOPIC, Trial};
 use crate::simulation::faults::Kind;
 use crate::simulation::stage::broker_now;
 use tidewatch_broker::{Effect, Match, NodeId, Times};
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::ApiKey;
 
-impl World {
+impl Trial {
     pub(super) fn strike_due(&mut self) {
         while self
             .schedule
@@ -23,11 +23,7 @@ impl World {
 
     fn strike(&mut self, kind: Kind) {
         self.stage.note(|| format!("fault {kind:?}"));
-        let api = if self.stage.random.u8(0..3) == 0 {
-            ApiKey::Fetch
-        } else {
-            ApiKey::Produce
-        };
+        let api = self.target();
         match kind {
             Kind::LostFrames | Kind::LateFrames => {
                 let links: Vec<_> = self
@@ -75,6 +71,14 @@ impl World {
         }
     }
 
+    fn target(&mut self) -> ApiKey {
+        let (first, others) = self.targets.split_first().expect("there are targets");
+        match self.stage.random.bool() {
+            true => *first,
+            false => self.stage.random.choice(others).copied().unwrap_or(*first),
+        }
+    }
+
     fn reschedule(&mut self, kind: Kind) {
         self.schedule
             .push((self.stage.now.monotonic_us + 20_000, kind));
@@ -90,7 +94,14 @@ impl World {
     }
 
     fn retriable_error(&mut self, api: ApiKey) -> ErrorCode {
-        let codes: &[ErrorCode] = if api == ApiKey::Produce {
+        let codes: &[ErrorCode] = if !matches!(api, ApiKey::Produce | ApiKey::Fetch) {
+            &[
+                ErrorCode::NOT_COORDINATOR,
+                ErrorCode::COORDINATOR_NOT_AVAILABLE,
+                ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                ErrorCode::CONCURRENT_TRANSACTIONS,
+            ]
+        } else if api == ApiKey::Produce {
             &[
                 ErrorCode::NOT_LEADER_OR_FOLLOWER,
                 ErrorCode::NOT_ENOUGH_REPLICAS,
