@@ -32,6 +32,7 @@ mod consumer;
 mod driver;
 mod handle;
 mod producer;
+mod token;
 mod transport;
 mod wake;
 
@@ -41,7 +42,7 @@ pub use driver::Driver;
 pub use producer::{Producer, ProducerRecord, SendError};
 pub use tidewatch_client_core::admin::NewTopic;
 pub use tidewatch_client_core::call::{BrokerId, OffsetAndMetadata, TopicPartition};
-pub use tidewatch_client_core::error::Error;
+pub use tidewatch_client_core::error::{CallError, CallErrorKind, Error, SecurityError};
 pub use tidewatch_client_core::fetch::inbox::{CaughtUp, Event, PartitionStatus, Watermarks};
 pub use tidewatch_client_core::fetch::records::Fetched;
 pub use tidewatch_client_core::metadata::{Cluster, Partition, Topic};
@@ -50,6 +51,8 @@ pub use tidewatch_client_core::producer::accumulator::Refused;
 pub use tidewatch_client_core::producer::delivery::{
     Delivery, DeliveryCause, DeliveryError, RecordMetadata,
 };
+pub use tidewatch_client_core::token::{Token, TokenError};
 pub use tidewatch_protocol::compression::Compression;
 pub use tidewatch_protocol::error_code::ErrorCode;
 pub use tidewatch_protocol::records::{Header, Headers, HeadersRef, Record, RecordRef};
+pub use token::{BoxFuture, TokenProvider};

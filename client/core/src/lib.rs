@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod options;
 pub mod producer;
 pub mod time;
+pub mod token;
 
 mod body;
 mod by_topic;

@@ -2,10 +2,16 @@
 //!
 //! One table, [`describe`], drives the parser, its errors and the documentation.
 
+mod jaas;
+mod security;
 mod table;
 
+pub use security::{
+    Credentials, Mechanism, Secret, SecurityOptions, SecurityProtocol, TlsOptions, TokenSource,
+};
+
 use std::collections::BTreeSet;
-use table::{Row, TABLE, Value};
+use table::{Row, Value, rows};
 
 /// All options, as they stand before a client, a producer or a consumer is made with them.
 #[derive(Debug, Clone)]
@@ -61,7 +67,7 @@ pub struct Description {
 
 /// Every option there is, in the table's order.
 pub fn describe() -> impl Iterator<Item = Description> {
-    TABLE.iter().map(|row| Description {
+    rows().map(|row| Description {
         name: row.name,
         default: row.default,
         accepts: row.accepts.to_string(),
@@ -72,7 +78,7 @@ pub fn describe() -> impl Iterator<Item = Description> {
 impl Default for Options {
     fn default() -> Self {
         let mut options = Self::blank();
-        for row in TABLE.iter().filter(|row| !row.default.is_empty()) {
+        for row in rows().filter(|row| !row.default.is_empty()) {
             // A test holds every default to its own row's range.
             let _ = options.apply(row, row.default);
         }
@@ -86,7 +92,7 @@ impl Options {
     /// # Errors
     /// An unknown name, with the nearest known one; a value out of its range, with the range.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
-        let row = TABLE.iter().find(|row| row.name == name);
+        let row = rows().find(|row| row.name == name);
         let row = row.ok_or_else(|| OptionError::Unknown {
             name: name.to_owned(),
             nearest: nearest(name),
@@ -105,6 +111,7 @@ impl Options {
         if self.client.bootstrap_servers.is_empty() {
             return conflict("bootstrap.servers is missing: give at least one host:port");
         }
+        self.client.security.validate()?;
         let producer = &mut self.producer;
         let unfit = match (producer.acks, producer.max_in_flight) {
             (-1, ..=5) => None,
@@ -136,7 +143,10 @@ impl Options {
     fn apply(&mut self, row: &'static Row, text: &str) -> Result<(), OptionError> {
         let number = row.accepts.parse(text).ok_or_else(|| OptionError::Value {
             name: row.name,
-            value: text.to_owned(),
+            value: match row.accepts.is_secret() {
+                true => "(hidden)".to_owned(),
+                false => text.to_owned(),
+            },
             accepts: row.accepts.to_string(),
         })?;
         (row.set)(
@@ -167,6 +177,7 @@ impl Options {
                 rebootstraps: true,
                 rebootstrap_trigger_ms: 0,
                 default_api_timeout_ms: 0,
+                security: SecurityOptions::default(),
             },
             producer: ProducerOptions {
                 acks: -1,
@@ -221,9 +232,7 @@ pub(crate) fn parse_host_port(server: &str) -> Option<(&str, u16)> {
 fn nearest(name: &str) -> Option<&'static str> {
     const CLOSE_ENOUGH: f64 = 0.8;
     let name = name.to_ascii_lowercase().replace(['_', '-'], ".");
-    let scored = TABLE
-        .iter()
-        .map(|row| (strsim::jaro_winkler(&name, row.name), row.name));
+    let scored = rows().map(|row| (strsim::jaro_winkler(&name, row.name), row.name));
     let close = scored.filter(|(score, _)| *score >= CLOSE_ENOUGH);
     close
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -261,6 +270,8 @@ pub struct ClientOptions {
     pub rebootstrap_trigger_ms: u64,
     /// `default.api.timeout.ms`: how long a user's request (offsets, topics, commits) may take.
     pub default_api_timeout_ms: u64,
+    /// How connections are secured.
+    pub security: SecurityOptions,
 }
 
 /// Options of a producer.

@@ -342,8 +342,8 @@ impl ProducerRoom {
             }
             Ok(_) => return,
             Err(error) => {
-                let retriable = error.kind.is_retriable();
-                (DeliveryCause::Call(error), retriable)
+                let may_pass = error.kind.may_pass();
+                (DeliveryCause::Call(error), may_pass)
             }
         };
         let wait_us = self.identity_backoff.next_us(&mut self.random);
@@ -434,6 +434,7 @@ impl Room for ProducerRoom {
                 }
                 self.touch_all(now);
             }
+            Fact::NoBrokerSecure { why } => self.accumulator.topics().handle_unsecured(why),
             Fact::NoBrokerReachable { why } => {
                 for part in self.parts.values_mut().filter(|part| !part.is_idle()) {
                     part.note_trouble(why);
