@@ -4,8 +4,9 @@ use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::handle::Handle;
 use crate::producer::Producer;
+use crate::token::{TokenProvider, Tokens};
 use crate::transaction::TransactionalProducer;
-use crate::transport::{Tcp, Transport};
+use crate::transport::{Tcp, Tls, Transport};
 use crate::wake::WakeFlag;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -43,37 +44,84 @@ impl Client {
     /// [`Error::Usage`] for options that do not fit together, [`Error::Thread`] where there is no
     /// thread to be had.
     pub fn spawn(options: Options) -> Result<Self, Error> {
-        let (client, _) = Self::spawn_thread(options)?;
+        let (client, _) = Self::spawn_thread(Self::build(options)?)?;
+        Ok(client)
+    }
+
+    /// As [`spawn`](Self::spawn), with tokens for SASL/OAUTHBEARER that the program brings itself.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with_tokens(
+        options: Options,
+        tokens: Arc<dyn TokenProvider>,
+    ) -> Result<Self, Error> {
+        let (client, _) = Self::spawn_thread(Self::build_with_tokens(options, tokens)?)?;
         Ok(client)
     }
 
     /// A client and its driver, which the caller polls: for programs that want no other thread.
     ///
     /// # Errors
-    /// [`Error::Usage`] for options that do not fit together.
+    /// [`Error::Usage`] for options that do not fit together, and for keys and certificates that
+    /// cannot be read or used.
     pub fn build(options: Options) -> Result<(Self, Driver), Error> {
-        Self::build_over(Tcp, options)
+        Self::build_secured(options, None)
     }
 
+    /// As [`build`](Self::build), with tokens for SASL/OAUTHBEARER that the program brings itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with_tokens(
+        options: Options,
+        tokens: Arc<dyn TokenProvider>,
+    ) -> Result<(Self, Driver), Error> {
+        Self::build_secured(options, Some(tokens))
+    }
+
+    fn build_secured(
+        options: Options,
+        provider: Option<Arc<dyn TokenProvider>>,
+    ) -> Result<(Self, Driver), Error> {
+        let options = options.validated()?;
+        let tokens = Tokens::new(&options.client, provider)?;
+        match options.client.security.protocol.is_tls() {
+            false => Ok(Self::build_over(Tcp, options, tokens)),
+            true => {
+                let tls = Tls::new(&options.client.security.tls)?;
+                Ok(Self::build_over(tls, options, tokens))
+            }
+        }
+    }
+
+    /// With options that are validated.
     pub(crate) fn build_over(
         transport: impl Transport,
         options: Options,
-    ) -> Result<(Self, Driver), Error> {
-        let options = options.validated()?;
+        tokens: Tokens,
+    ) -> (Self, Driver) {
         let (messages, inbound) = mpsc::unbounded_channel();
         let wake = Arc::new(WakeFlag::default());
         let clock = Clock::start();
         let waker = WakeFlag::waker(&wake);
-        let driver = Driver::new(transport, options.client.clone(), clock, wake, inbound);
+        let driver = Driver::new(
+            transport,
+            options.client.clone(),
+            tokens,
+            clock,
+            wake,
+            inbound,
+        );
         let handle = Handle::new(messages, waker, clock, options);
-        Ok((Self { handle }, driver))
+        (Self { handle }, driver)
     }
 
-    pub(crate) fn spawn_thread(options: Options) -> Result<(Self, JoinHandle<()>), Error> {
+    pub(crate) fn spawn_thread(built: (Self, Driver)) -> Result<(Self, JoinHandle<()>), Error> {
         let failed = |error: std::io::Error| Error::Thread {
             why: error.to_string(),
         };
-        let (client, driver) = Self::build(options)?;
+        let (client, driver) = built;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

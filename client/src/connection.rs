@@ -3,13 +3,16 @@
 pub(crate) mod receive;
 pub(crate) mod send;
 
-use crate::transport::Transport;
+use crate::transport::{Transport, security_error};
 use bytes::{Buf, Bytes};
 use receive::{ReceiveError, Receiver};
 use send::Outgoing;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tidewatch_client_core::client::ConnectionId;
+use tidewatch_client_core::error::SecurityError;
+use tidewatch_client_core::token::{Token, TokenError};
 use tidewatch_protocol::frame::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -24,8 +27,22 @@ pub(crate) enum Event {
     Connected,
     Written,
     Frame(Bytes),
+    /// What `WantToken` asked for.
+    Token(Result<Token, TokenError>),
     /// The last.
     Closed(String),
+    /// The last, where the connection cannot be secured as the options ask.
+    Unsecured(SecurityError),
+}
+
+impl Event {
+    /// The end of a connection, by the error that caused it if there was one.
+    fn ended(why: String, error: Option<&io::Error>) -> Self {
+        match error.and_then(security_error) {
+            Some(error) => Self::Unsecured(error),
+            None => Self::Closed(why),
+        }
+    }
 }
 
 /// Where a connection's task tells it. The channel is bounded: a driver that is busy stops reading.
@@ -36,7 +53,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    async fn tell(&self, event: Event) {
+    pub(crate) async fn tell(&self, event: Event) {
         // A driver that is gone takes this task along.
         let _ = self.driver.send((self.connection, event)).await;
     }
@@ -52,22 +69,33 @@ pub(crate) async fn resolve<T: Transport>(transport: T, host: String, port: u16,
     events.tell(Event::Resolved(found)).await;
 }
 
+/// Where a connection goes, and what it may bring.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) host: Arc<str>,
+    pub(crate) max_frame_bytes: usize,
+}
+
 /// Opens a connection and serves it to its end, which is the last event.
 pub(crate) async fn run<T: Transport>(
     transport: T,
-    address: SocketAddr,
-    max_frame_bytes: usize,
+    target: Target,
     frames: mpsc::Receiver<Frame>,
     events: Events,
 ) {
-    let why = match transport.connect(address).await {
+    let Target { address, host, .. } = &target;
+    let last = match transport.connect(*address, host).await {
         Ok((read, write)) => {
             events.tell(Event::Connected).await;
-            serve(read, write, max_frame_bytes, frames, &events).await
+            serve(read, write, target.max_frame_bytes, frames, &events).await
         }
-        Err(error) => format!("failed to connect: {error}"),
+        Err(error) => {
+            let why = format!("failed to connect: {error}");
+            Event::ended(why, Some(&error))
+        }
     };
-    events.tell(Event::Closed(why)).await;
+    events.tell(last).await;
 }
 
 async fn serve(
@@ -76,11 +104,15 @@ async fn serve(
     max_frame_bytes: usize,
     frames: mpsc::Receiver<Frame>,
     events: &Events,
-) -> String {
+) -> Event {
     // One task for both: whichever side ends, the other ends with it.
     tokio::select! {
-        error = receive_frames(Receiver::new(read, max_frame_bytes), events) => error.to_string(),
-        error = send_frames(write, frames, events) => format!("failed to write: {error}"),
+        error = receive_frames(Receiver::new(read, max_frame_bytes), events) => {
+            Event::ended(error.to_string(), error.read_error())
+        }
+        error = send_frames(write, frames, events) => {
+            Event::ended(format!("failed to write: {error}"), Some(&error))
+        }
     }
 }
 
@@ -113,7 +145,14 @@ async fn send_frames(
                 Ok(_) => {}
                 Err(error) => return error,
             }
-            for _ in 0..outgoing.take_written() {
+            let written = outgoing.take_written();
+            if written > 0 {
+                // TLS may keep what it took; a frame counts as written once the socket has it.
+                if let Err(error) = stream.flush().await {
+                    return error;
+                }
+            }
+            for _ in 0..written {
                 events.tell(Event::Written).await;
             }
         }

@@ -19,13 +19,13 @@
 //! ```
 
 use crate::clock::Clock;
-use crate::connection::{self, Event, Events, MAX_QUEUED_FRAMES};
+use crate::connection::{self, Event, Events, MAX_QUEUED_FRAMES, Target};
 use crate::handle::{Ended, Message};
+use crate::token::Tokens;
 use crate::transport::Transport;
 use crate::wake::WakeFlag;
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -58,6 +58,7 @@ impl Driver {
     pub(crate) fn new(
         transport: impl Transport,
         options: ClientOptions,
+        tokens: Tokens,
         clock: Clock,
         wake: Arc<WakeFlag>,
         messages: mpsc::UnboundedReceiver<Message>,
@@ -72,6 +73,7 @@ impl Driver {
             last_request: 0,
             connections: Connections {
                 transport,
+                tokens,
                 open: HashMap::new(),
                 tasks: JoinSet::new(),
                 events: events_in,
@@ -238,6 +240,12 @@ impl<T: Transport> Shell<T> {
             Event::Connected => self.core.handle_connected(now, connection),
             Event::Written => self.core.handle_written(now, connection),
             Event::Frame(frame) => self.core.handle_frame(now, connection, frame),
+            Event::Token(token) => self.core.handle_token(now, connection, token),
+            Event::Unsecured(error) => {
+                tracing::debug!("connection {} ended: {error}", connection.0);
+                self.connections.forget(connection);
+                self.core.handle_unsecured(now, connection, error);
+            }
             Event::Closed(why) => {
                 tracing::debug!("connection {} ended: {why}", connection.0);
                 self.connections.forget(connection);
@@ -258,10 +266,17 @@ impl<T: Transport> Shell<T> {
                 Action::Connect {
                     connection,
                     address,
+                    host,
                     max_frame_bytes,
-                } => self
-                    .connections
-                    .connect(connection, address, max_frame_bytes),
+                } => {
+                    let target = Target {
+                        address,
+                        host,
+                        max_frame_bytes,
+                    };
+                    self.connections.connect(connection, target);
+                }
+                Action::WantToken(connection) => self.connections.bring_token(connection),
                 Action::Send(connection, frame) => {
                     if let Err(why) = self.connections.send(connection, frame) {
                         self.connections.close(connection);
@@ -285,6 +300,7 @@ impl<T: Transport> Shell<T> {
 /// The tasks that look up hosts and serve connections. Dropping it ends them all.
 struct Connections<T> {
     transport: T,
+    tokens: Tokens,
     open: HashMap<ConnectionId, Open>,
     tasks: JoinSet<()>,
     events: mpsc::Sender<(ConnectionId, Event)>,
@@ -304,19 +320,21 @@ impl<T: Transport> Connections<T> {
         self.open.insert(connection, Open { task, frames: None });
     }
 
-    fn connect(&mut self, connection: ConnectionId, address: SocketAddr, max_frame_bytes: usize) {
-        tracing::debug!("connection {} goes to {address}", connection.0);
+    fn connect(&mut self, connection: ConnectionId, target: Target) {
+        tracing::debug!("connection {} goes to {}", connection.0, target.address);
         let (frames, queued) = mpsc::channel(MAX_QUEUED_FRAMES);
-        let serving = connection::run(
-            self.transport.clone(),
-            address,
-            max_frame_bytes,
-            queued,
-            self.events(connection),
-        );
+        let events = self.events(connection);
+        let serving = connection::run(self.transport.clone(), target, queued, events);
         let task = self.tasks.spawn(serving);
         let frames = Some(frames);
         self.open.insert(connection, Open { task, frames });
+    }
+
+    /// Has a token brought for a connection that authenticates; it comes as an event, in bounded time.
+    fn bring_token(&mut self, connection: ConnectionId) {
+        let (tokens, events) = (self.tokens.clone(), self.events(connection));
+        self.tasks
+            .spawn(async move { events.tell(Event::Token(tokens.token().await)).await });
     }
 
     /// Queues a frame; the error says why it cannot be.

@@ -32,6 +32,7 @@ mod consumer;
 mod driver;
 mod handle;
 mod producer;
+mod token;
 mod transaction;
 mod transport;
 mod wake;
@@ -44,7 +45,7 @@ pub use tidewatch_client_core::admin::NewTopic;
 pub use tidewatch_client_core::call::{
     BrokerId, GroupMetadata, OffsetAndMetadata, TopicPartition, TransactionEnd,
 };
-pub use tidewatch_client_core::error::Error;
+pub use tidewatch_client_core::error::{CallError, CallErrorKind, Error, SecurityError};
 pub use tidewatch_client_core::fetch::inbox::{
     CaughtUp, Event, PartitionStatus, Rebalance, Revocation, Watermarks,
 };
@@ -57,7 +58,9 @@ pub use tidewatch_client_core::producer::accumulator::Refused;
 pub use tidewatch_client_core::producer::delivery::{
     Delivery, DeliveryCause, DeliveryError, RecordMetadata,
 };
+pub use tidewatch_client_core::token::{Token, TokenError};
 pub use tidewatch_protocol::compression::Compression;
 pub use tidewatch_protocol::error_code::ErrorCode;
 pub use tidewatch_protocol::records::{Header, Headers, HeadersRef, Record, RecordRef};
+pub use token::{BoxFuture, TokenProvider};
 pub use transaction::{Transaction, TransactionalProducer};

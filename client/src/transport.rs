@@ -1,5 +1,13 @@
 //! The way to the network, so that tests can put scripted peers in its place.
 
+#[cfg_attr(
+    not(all(feature = "tls", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "transport/without_tls.rs"
+)]
+mod tls;
+
+pub(crate) use tls::{Tls, security_error};
+
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
@@ -31,10 +39,11 @@ pub(crate) trait Transport: Clone + Send + Sync + 'static {
         port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
-    /// Opens a stream.
+    /// Opens a stream to `address`, which `host` was resolved to.
     fn connect(
         &self,
         address: SocketAddr,
+        host: &str,
     ) -> impl Future<Output = io::Result<(Self::Read, Self::Write)>> + Send;
 }
 
@@ -53,7 +62,17 @@ impl Transport for Tcp {
         Ok(found.collect())
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        _host: &str,
+    ) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+        Ok(self.open(address).await?.into_split())
+    }
+}
+
+impl Tcp {
+    async fn open(self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address).await?;
         if is_self_connection(stream.local_addr()?, stream.peer_addr()?) {
             return Err(io::Error::new(
@@ -69,7 +88,7 @@ impl Transport for Tcp {
         socket.set_tcp_keepalive(&keepalive)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-        Ok(stream.into_split())
+        Ok(stream)
     }
 }
 
@@ -88,7 +107,7 @@ mod tests {
     async fn lines_46_and_47_sockets_do_not_delay_and_notice_silence() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (read, _write) = Tcp.connect(address).await.unwrap();
+        let (read, _write) = Tcp.connect(address, "localhost").await.unwrap();
         let stream: &TcpStream = read.as_ref();
         assert!(stream.nodelay().unwrap());
         let socket = SockRef::from(stream);

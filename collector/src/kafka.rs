@@ -193,7 +193,11 @@ impl Kafka {
                 match sent {
                     Ok(delivery) => Handed::Over(delivery),
                     Err(SendError {
-                        why: Refused::UnknownTopic | Refused::Full | Refused::Topic(_),
+                        why:
+                            Refused::UnknownTopic
+                            | Refused::Unsecured(_)
+                            | Refused::Full
+                            | Refused::Topic(_),
                         ..
                     }) => Handed::Later,
                     Err(error) if error.why == Refused::Closed => {

@@ -3,9 +3,11 @@
 
 mod home;
 mod node;
+mod secure;
 mod tools;
 
 pub use home::Version;
+pub use secure::SecureKafka;
 pub use tools::Tools;
 
 use crate::ports::free_port;

@@ -46,7 +46,8 @@ const PRECEDENCE: &str = "\
 Every flag is also a variable (TIDEWATCH_ and its name: TIDEWATCH_LOG=debug) and a key of the file
 (log = \"debug\"); Kafka's properties are TIDEWATCH_KAFKA_COMPRESSION_TYPE=zstd, or
 compression.type = \"zstd\" under [kafka]. A flag beats a variable beats the file beats the default.
-Secrets belong in the file or the environment: other users can see a command line.
+Secrets belong in the file or the environment: other users can see a command line. A value may have
+them from elsewhere: ${file:PATH:KEY} of a properties file, ${dir:PATH:FILE}, ${env:NAME}.
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration.";
 

@@ -48,6 +48,7 @@ mod file;
 mod invocation;
 mod layer;
 mod log;
+mod placeholder;
 mod properties;
 mod signals;
 mod stdout;

@@ -2,6 +2,7 @@
 
 use crate::failure::UsageError;
 use crate::layer::Origin;
+use crate::placeholder;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -60,17 +61,22 @@ impl Properties {
         })
     }
 
-    /// Gives each property to `set`, such as the client's options, in the order of their names.
+    /// Gives each property to `set`, such as the client's options, in the order of their names, with
+    /// what `${file:…}` and its like stand for in their place.
     ///
     /// # Errors
-    /// The first that `set` refuses, with the place where it was written.
+    /// The first that `set` refuses, or that stands for something which cannot be read, with the
+    /// place where it was written.
     pub fn apply<E: fmt::Display>(
         &self,
         mut set: impl FnMut(&str, &str) -> Result<(), E>,
     ) -> Result<(), UsageError> {
         self.by_name.iter().try_for_each(|(name, property)| {
-            set(name, &property.value)
-                .map_err(|why| UsageError::new(format!("{}: {why}", property.origin)))
+            let refused =
+                |why: &dyn fmt::Display| UsageError::new(format!("{}: {why}", property.origin));
+            let value = placeholder::expand(&property.value);
+            let value = value.map_err(|why| refused(&format!("{name}: {why}")))?;
+            set(name, &value).map_err(|why| refused(&why))
         })
     }
 

@@ -305,6 +305,12 @@ pub enum Fact {
         /// The last failure, naming the address.
         why: Arc<str>,
     },
+    /// The same, and each for want of security: somebody has to mend something, so users need not
+    /// wait. Trying goes on, seldom.
+    NoBrokerSecure {
+        /// What stands in the way, naming the address.
+        why: Arc<str>,
+    },
 }
 
 /// In which way partitions are given up.

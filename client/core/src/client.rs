@@ -12,7 +12,7 @@
 
 use crate::admin::AdminRoom;
 use crate::call::{CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId};
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, SecurityError};
 use crate::fetch::FetchRoom;
 use crate::fetch::inbox::Inbox;
 use crate::group::GroupRoom;
@@ -22,6 +22,7 @@ use crate::producer::ProducerRoom;
 use crate::producer::accumulator::Accumulator;
 use crate::router::Router;
 use crate::time::{Now, Timer};
+use crate::token::{Token, TokenError};
 use crate::transaction::TransactionRoom;
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -51,9 +52,13 @@ pub enum Action {
         connection: ConnectionId,
         /// Where to.
         address: SocketAddr,
+        /// The name by which the address was found; a certificate must be valid for it.
+        host: Arc<str>,
         /// The largest frame that may be read from it.
         max_frame_bytes: usize,
     },
+    /// Bring a bearer token for SASL/OAUTHBEARER; answer with `handle_token`.
+    WantToken(ConnectionId),
     /// Write a frame, whole and in order; answer with `handle_written`.
     Send(ConnectionId, Frame),
     /// Close, dropping what was not written; no `handle_closed` is expected.
@@ -297,6 +302,24 @@ impl Client {
     pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, why: String) {
         self.dirty = true;
         self.router.handle_closed(now, connection, why);
+    }
+
+    /// The connection, or the attempt to open it, ended because it cannot be secured as the options
+    /// ask. Instead of `handle_closed`.
+    pub fn handle_unsecured(&mut self, now: Now, connection: ConnectionId, error: SecurityError) {
+        self.dirty = true;
+        self.router.handle_unsecured(now, connection, error);
+    }
+
+    /// The token that `Action::WantToken` asked for, or why there is none.
+    pub fn handle_token(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        token: Result<Token, TokenError>,
+    ) {
+        self.dirty = true;
+        self.router.handle_token(now, connection, token);
     }
 
     /// Something shared with callers' threads (an accumulator, an inbox) changed: their wakers say

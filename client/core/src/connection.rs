@@ -1,10 +1,12 @@
 //! One broker's one lane: opening its connection, the requests in flight, throttling,
 //! timeouts, and what becomes of its calls when it breaks.
 
+mod authenticating;
 mod context;
 mod handshake;
 mod opening;
 mod pipeline;
+mod sasl;
 
 pub(crate) use context::{Address, Context, Key, Names, Output, Peer, Unsent, explain, whom};
 pub(crate) use handshake::AgreedVersions;
@@ -15,6 +17,7 @@ use crate::client::{Action, ConnectionId};
 use crate::error::{CallError, CallErrorKind};
 use crate::options::ClientOptions;
 use crate::time::{Now, Timer};
+use authenticating::{Authentication, Session};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use pipeline::{BadResponse, Patience, Pipeline};
@@ -24,6 +27,9 @@ use tidewatch_protocol::api::BrokerApis;
 
 /// The longest that a broker's throttling is obeyed, a bound on what a wrong value can do.
 const MAX_THROTTLE_US: u64 = 600 * 1_000_000;
+/// Waits after a connection could not be secured: long, because somebody has to mend something, and
+/// each try may count against an account (line 40).
+const UNSECURED_BACKOFF_MS: (u64, u64) = (1_000, 30_000);
 
 /// Requests in flight on one connection. More would only wait in the broker.
 pub(crate) fn max_in_flight(lane: Lane) -> usize {
@@ -49,6 +55,16 @@ pub(crate) fn max_in_flight(lane: Lane) -> usize {
 ///   └──────────────────────────────────────────────────────────────────────────────┘
 ///                                                               unused, or closed unused
 /// ```
+///
+/// Where there is SASL, another stage comes before `Ready`, and again before a session ends:
+///
+/// ```text
+///                versions agreed                  let in
+///   Handshaking ─────────────────▶ Authenticating ──────▶ Ready
+///                                    │         ▲            │ the session ends soon,
+///                  BackingOff ◀──────┘         └────────────┘ and nothing is in flight
+///                              refused, broken
+/// ```
 #[derive(Debug)]
 enum State {
     Idle,
@@ -64,11 +80,36 @@ enum State {
         attempt: Attempt,
         asked: u8,
     },
+    Authenticating(Box<Authentication>),
     Ready {
         id: ConnectionId,
         apis: BrokerApis,
         used_us: u64,
+        /// `None` where what was agreed on does not end.
+        session: Option<Session>,
     },
+}
+
+impl State {
+    fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Connecting(attempt) | Self::Handshaking { attempt, .. } => Some(attempt),
+            Self::Authenticating(authentication) => Some(&authentication.attempt),
+            Self::Idle | Self::BackingOff { .. } | Self::Resolving { .. } | Self::Ready { .. } => {
+                None
+            }
+        }
+    }
+
+    fn into_attempt(self) -> Option<Attempt> {
+        match self {
+            Self::Connecting(attempt) | Self::Handshaking { attempt, .. } => Some(attempt),
+            Self::Authenticating(authentication) => Some(authentication.attempt),
+            Self::Idle | Self::BackingOff { .. } | Self::Resolving { .. } | Self::Ready { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// One address being tried, and those that come after it.
@@ -90,6 +131,9 @@ pub(crate) struct Connection {
     throttled_until_us: u64,
     backoff: Backoff,
     last_failure: Option<Arc<str>>,
+    unsecured_backoff: Backoff,
+    /// The last attempt failed for want of security.
+    unsecured: Option<CallErrorKind>,
 }
 
 impl Connection {
@@ -106,6 +150,8 @@ impl Connection {
                 options.reconnect_backoff_max_ms,
             ),
             last_failure: None,
+            unsecured_backoff: Backoff::new(UNSECURED_BACKOFF_MS.0, UNSECURED_BACKOFF_MS.1),
+            unsecured: None,
         }
     }
 
@@ -125,7 +171,14 @@ impl Connection {
 
     /// Failures since a request was last answered.
     pub(crate) fn failures(&self) -> u32 {
-        self.backoff.failures()
+        self.backoff
+            .failures()
+            .saturating_add(self.unsecured_backoff.failures())
+    }
+
+    /// What stands in the way of a secure connection, if that is why there is none.
+    pub(crate) fn unsecured(&self) -> Option<&CallErrorKind> {
+        self.unsecured.as_ref()
     }
 
     /// Calls waiting and in flight.
@@ -144,6 +197,12 @@ impl Connection {
 
     /// Takes a call, and opens the connection for it if need be.
     pub(crate) fn push(&mut self, call: Call, ctx: &mut Context<'_>) {
+        if let (State::BackingOff { until_us }, Some(kind)) = (&self.state, &self.unsecured)
+            && ctx.now.monotonic_us < *until_us
+        {
+            let kind = kind.clone();
+            return ctx.end_unwritten(self.key, call.id, kind);
+        }
         self.queue.push_back(call);
         match self.state {
             State::Idle => self.resolve(ctx),
@@ -166,12 +225,19 @@ impl Connection {
             State::Resolving { deadline_us, .. } if *deadline_us <= now_us => {
                 self.give_up_attempt("resolving the host name took too long".into(), ctx);
             }
-            State::Connecting(attempt) | State::Handshaking { attempt, .. }
-                if attempt.deadline_us <= now_us =>
-            {
-                let (what, limit_ms) = match self.state {
-                    State::Connecting(_) => ("connecting", self.setup_limit_ms(ctx.options)),
-                    _ => ("the handshake", self.handshake_limit_ms(ctx.options)),
+            state if state.attempt().is_some_and(|a| a.deadline_us <= now_us) => {
+                let is_tls = ctx.options.security.protocol.is_tls();
+                let (setup_ms, handshake_ms) = (
+                    self.setup_limit_ms(ctx.options),
+                    self.handshake_limit_ms(ctx.options),
+                );
+                let (what, limit_ms) = match state {
+                    State::Connecting(_) if is_tls => {
+                        ("connecting and the TLS handshake", setup_ms)
+                    }
+                    State::Connecting(_) => ("connecting", setup_ms),
+                    State::Authenticating(_) => ("authenticating", handshake_ms),
+                    _ => ("the handshake", handshake_ms),
                 };
                 self.give_up_attempt(format!("{what} took longer than {limit_ms} ms"), ctx);
             }
@@ -198,8 +264,9 @@ impl Connection {
             State::Idle => None,
             State::BackingOff { until_us } => Some((*until_us, Timer::Reconnect)),
             State::Resolving { deadline_us, .. } => Some((*deadline_us, Timer::Connect)),
-            State::Connecting(attempt) | State::Handshaking { attempt, .. } => {
-                Some((attempt.deadline_us, Timer::Connect))
+            State::Connecting(_) | State::Handshaking { .. } | State::Authenticating(_) => {
+                let attempt = self.state.attempt();
+                attempt.map(|attempt| (attempt.deadline_us, Timer::Connect))
             }
             State::Ready { used_us, .. } => {
                 let overdue = self.pipeline.deadline_us().map(|at| (at, Timer::Request));
@@ -235,6 +302,7 @@ impl Connection {
     pub(crate) fn handle_frame(&mut self, frame: Bytes, ctx: &mut Context<'_>) {
         match &mut self.state {
             State::Handshaking { .. } => self.handle_versions(frame, ctx),
+            State::Authenticating(_) => self.handle_authenticated(frame, ctx),
             State::Ready { used_us, .. } => {
                 *used_us = ctx.now.monotonic_us;
                 self.handle_response(frame, ctx);
@@ -258,11 +326,27 @@ impl Connection {
                     self.connect(id, again, ctx);
                     return;
                 }
-                self.attempt_failed(format!("closed during the handshake: {why}"), ctx);
+                let hint = match ctx.options.security.protocol.is_tls() {
+                    true => {
+                        "; so does a broker that wants a certificate: see ssl.keystore.location"
+                    }
+                    false => "",
+                };
+                self.attempt_failed(format!("closed during the handshake: {why}{hint}"), ctx);
+            }
+            State::Authenticating(_) => {
+                self.attempt_failed(format!("closed while authenticating: {why}"), ctx);
             }
             State::Resolving { .. } | State::Connecting(_) => self.attempt_failed(why, ctx),
             // A broker may close what nobody uses; the next call opens it again.
             State::Ready { .. } if self.load() == 0 => self.state = State::Idle,
+            State::Ready { .. } if !self.pipeline.has_answered() => {
+                let hint = match ctx.options.security.protocol.is_sasl() {
+                    false => ", as a broker does that wants SASL: check security.protocol",
+                    true => "",
+                };
+                self.fail(format!("{why} instead of an answer{hint}"), ctx);
+            }
             State::Ready { .. } => self.fail(why, ctx),
             State::Idle | State::BackingOff { .. } => {}
         }
@@ -282,6 +366,8 @@ impl Connection {
         self.close(&moved, ctx);
         self.fail_in_flight(moved.into(), ctx);
         self.backoff.reset();
+        self.unsecured_backoff.reset();
+        self.unsecured = None;
         self.state = State::Idle;
         if !self.queue.is_empty() {
             self.resolve(ctx);
@@ -301,7 +387,9 @@ impl Connection {
         match &self.state {
             State::Idle | State::BackingOff { .. } => None,
             State::Resolving { id, .. } | State::Ready { id, .. } => Some(*id),
-            State::Connecting(attempt) | State::Handshaking { attempt, .. } => Some(attempt.id),
+            State::Connecting(_) | State::Handshaking { .. } | State::Authenticating(_) => {
+                self.state.attempt().map(|attempt| attempt.id)
+            }
         }
     }
 
@@ -364,7 +452,17 @@ impl Connection {
             return;
         }
         self.throttled_until_us = 0;
-        let State::Ready { id, apis, used_us } = &mut self.state else {
+        if self.is_session_ending(ctx.now) {
+            // New requests wait; once what is in flight is answered, the session is renewed.
+            if self.pipeline.len() == 0 && !self.queue.is_empty() {
+                self.authenticate_again(ctx);
+            }
+            return;
+        }
+        let State::Ready {
+            id, apis, used_us, ..
+        } = &mut self.state
+        else {
             return;
         };
         while self.pipeline.len() < max_in_flight(self.key.1) {
@@ -388,14 +486,7 @@ impl Connection {
                     *used_us = ctx.now.monotonic_us;
                     ctx.out.actions.push_back(Action::Send(*id, frame));
                 }
-                Err(kind) => {
-                    let error = CallError {
-                        kind,
-                        written: false,
-                        broker: Some(self.key.0),
-                    };
-                    ctx.out.ended.push_back((call.id, Err(error)));
-                }
+                Err(kind) => ctx.end_unwritten(self.key, call.id, kind),
             }
         }
     }
@@ -418,12 +509,7 @@ impl Connection {
                 whom: whom(self.key.0, ctx.peer),
                 why: explain(self.key.0, ctx.peer, ctx.options, &why),
             };
-            let error = CallError {
-                kind,
-                written: false,
-                broker: Some(self.key.0),
-            };
-            ctx.out.ended.push_back((call.id, Err(error)));
+            ctx.end_unwritten(self.key, call.id, kind);
         }
     }
 
@@ -468,12 +554,18 @@ impl Connection {
 
     fn back_off(&mut self, why: &str, unreachable: bool, ctx: &mut Context<'_>) {
         let wait_us = self.backoff.next_us(ctx.random);
+        self.unsecured = None;
+        self.stay_away(wait_us, why.into(), unreachable, ctx);
+    }
+
+    /// Nothing is opened for `wait_us`; who is not bound to this connection goes elsewhere.
+    fn stay_away(&mut self, wait_us: u64, why: Arc<str>, unreachable: bool, ctx: &mut Context<'_>) {
         let until_us = ctx.now.monotonic_us.saturating_add(wait_us);
         self.state = State::BackingOff { until_us };
-        self.last_failure = Some(why.into());
+        self.last_failure = Some(why.clone());
         ctx.peer.is_suspect = true;
         ctx.out.lost.push(self.key.0);
-        self.give_back(why, unreachable, ctx);
+        self.give_back(&why, unreachable, ctx);
     }
 
     /// Calls that were not written: all of them where the broker cannot be reached, else those that

@@ -68,12 +68,115 @@ pub enum CallErrorKind {
         /// The brokers' reason.
         code: ErrorCode,
     },
+    /// The broker cannot be dealt with securely as the options ask; calls fail at once until the
+    /// next attempt, which waits longer each time (line 40).
+    #[error("{address}: {source}")]
+    Security {
+        /// The broker's address.
+        address: String,
+        /// What stands in the way.
+        source: SecurityError,
+    },
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
 }
 
+/// Why a connection cannot be secured as the options ask. Trying again soon does not help: somebody
+/// has to change something, here or at the broker.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecurityError {
+    /// The broker's certificate is not trusted, or not valid for that host or time.
+    #[error("the broker's certificate is refused: {why}")]
+    Certificate {
+        /// What is wrong with it, and what to try.
+        why: String,
+    },
+    /// The broker wants a certificate of this client, or another one.
+    #[error(
+        "the broker refuses this client's certificate ({why}): check ssl.keystore.location, and \
+         that the broker trusts who signed it"
+    )]
+    ClientCertificate {
+        /// The broker's alert.
+        why: String,
+    },
+    /// What answers does not speak TLS.
+    #[error(
+        "what answers there does not speak TLS ({why}): check the port, or set security.protocol \
+         without SSL"
+    )]
+    NotTls {
+        /// What was received instead.
+        why: String,
+    },
+    /// No version or cipher in common, or another failure of the handshake.
+    #[error("the TLS handshake failed: {why}")]
+    Tls {
+        /// What failed.
+        why: String,
+    },
+    /// The broker's listener has no SASL.
+    #[error(
+        "the broker wants no SASL on that port: check the port, or set security.protocol without \
+         SASL"
+    )]
+    NotSasl,
+    /// The broker does not have the mechanism.
+    #[error(
+        "the broker does not offer {mechanism} on that port, but {}: set sasl.mechanism to one of \
+         them",
+        .enabled.join(", ")
+    )]
+    Mechanism {
+        /// What `sasl.mechanism` says.
+        mechanism: &'static str,
+        /// What the broker has enabled.
+        enabled: Vec<String>,
+    },
+    /// Wrong name, password or token.
+    #[error("the broker refuses the credentials for {mechanism}: {why}")]
+    Credentials {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// The broker's reason.
+        why: String,
+    },
+    /// What answers does not prove that it is the broker, or breaks the mechanism's rules.
+    #[error("what answers does not authenticate itself by {mechanism}: {why}")]
+    Broker {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// What it did.
+        why: String,
+    },
+    /// There is no token to show.
+    #[error("no token for OAUTHBEARER: {why}")]
+    Token {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl SecurityError {
+    /// Whether the same host at another address may do better: certificates are a machine's own,
+    /// credentials are not, and wrong ones shown again may lock an account.
+    pub(crate) fn is_one_machines(&self) -> bool {
+        matches!(
+            self,
+            Self::Certificate { .. } | Self::NotTls { .. } | Self::Tls { .. }
+        )
+    }
+}
+
 impl CallErrorKind {
+    /// Whether it can pass with time. As [`is_retriable`](Self::is_retriable), and also where
+    /// somebody may mend a certificate or a password: records that were taken wait for that until
+    /// their delivery timeout, though requests of users fail at once.
+    pub fn may_pass(&self) -> bool {
+        self.is_retriable() || matches!(self, Self::Security { .. })
+    }
+
     /// Whether the same call can succeed later.
     pub fn is_retriable(&self) -> bool {
         matches!(

@@ -16,6 +16,7 @@ pub mod options;
 pub mod producer;
 pub mod pulse;
 pub mod time;
+pub mod token;
 pub mod transaction;
 
 mod body;

@@ -2,11 +2,17 @@
 //!
 //! One table, [`describe`], drives the parser, its errors and the documentation.
 
+mod jaas;
+mod security;
 mod table;
+
+pub use security::{
+    Credentials, Mechanism, Secret, SecurityOptions, SecurityProtocol, TlsOptions, TokenSource,
+};
 
 use crate::group::assignor::Strategy;
 use std::collections::BTreeSet;
-use table::{Row, TABLE, Value};
+use table::{Row, Value, rows};
 
 /// All options, as they stand before a client, a producer or a consumer is made with them.
 #[derive(Debug, Clone)]
@@ -62,7 +68,7 @@ pub struct Description {
 
 /// Every option there is, in the table's order.
 pub fn describe() -> impl Iterator<Item = Description> {
-    TABLE.iter().map(|row| Description {
+    rows().map(|row| Description {
         name: row.name,
         default: row.default,
         accepts: row.accepts.to_string(),
@@ -73,7 +79,7 @@ pub fn describe() -> impl Iterator<Item = Description> {
 impl Default for Options {
     fn default() -> Self {
         let mut options = Self::blank();
-        for row in TABLE.iter().filter(|row| !row.default.is_empty()) {
+        for row in rows().filter(|row| !row.default.is_empty()) {
             // A test holds every default to its own row's range.
             let _ = options.apply(row, row.default);
         }
@@ -87,7 +93,7 @@ impl Options {
     /// # Errors
     /// An unknown name, with the nearest known one; a value out of its range, with the range.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
-        let row = TABLE.iter().find(|row| row.name == name);
+        let row = rows().find(|row| row.name == name);
         let row = row.ok_or_else(|| OptionError::Unknown {
             name: name.to_owned(),
             nearest: nearest(name),
@@ -106,6 +112,7 @@ impl Options {
         if self.client.bootstrap_servers.is_empty() {
             return conflict("bootstrap.servers is missing: give at least one host:port");
         }
+        self.client.security.validate()?;
         let producer = &mut self.producer;
         if producer.transactional_id.is_some() {
             producer.check_transactional()?;
@@ -139,7 +146,10 @@ impl Options {
     fn apply(&mut self, row: &'static Row, text: &str) -> Result<(), OptionError> {
         let number = row.accepts.parse(text).ok_or_else(|| OptionError::Value {
             name: row.name,
-            value: text.to_owned(),
+            value: match row.accepts.is_secret() {
+                true => "(hidden)".to_owned(),
+                false => text.to_owned(),
+            },
             accepts: row.accepts.to_string(),
         })?;
         (row.set)(
@@ -170,6 +180,7 @@ impl Options {
                 rebootstraps: true,
                 rebootstrap_trigger_ms: 0,
                 default_api_timeout_ms: 0,
+                security: SecurityOptions::default(),
             },
             producer: ProducerOptions {
                 acks: -1,
@@ -233,9 +244,7 @@ pub(crate) fn parse_host_port(server: &str) -> Option<(&str, u16)> {
 fn nearest(name: &str) -> Option<&'static str> {
     const CLOSE_ENOUGH: f64 = 0.8;
     let name = name.to_ascii_lowercase().replace(['_', '-'], ".");
-    let scored = TABLE
-        .iter()
-        .map(|row| (strsim::jaro_winkler(&name, row.name), row.name));
+    let scored = rows().map(|row| (strsim::jaro_winkler(&name, row.name), row.name));
     let close = scored.filter(|(score, _)| *score >= CLOSE_ENOUGH);
     close
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -273,6 +282,8 @@ pub struct ClientOptions {
     pub rebootstrap_trigger_ms: u64,
     /// `default.api.timeout.ms`: how long a user's request (offsets, topics, commits) may take.
     pub default_api_timeout_ms: u64,
+    /// How connections are secured.
+    pub security: SecurityOptions,
 }
 
 /// Options of a producer.

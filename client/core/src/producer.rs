@@ -361,8 +361,8 @@ impl ProducerRoom {
             }
             Ok(_) => return,
             Err(error) => {
-                let retriable = error.kind.is_retriable();
-                (DeliveryCause::Call(error), retriable)
+                let may_pass = error.kind.may_pass();
+                (DeliveryCause::Call(error), may_pass)
             }
         };
         let wait_us = self.identity_backoff.next_us(&mut self.random);
@@ -458,6 +458,7 @@ impl Room for ProducerRoom {
                 turn,
                 permit,
             } if *producer == self.room => self.handle_permit(now, *turn, permit),
+            Fact::NoBrokerSecure { why } => self.accumulator.topics().handle_unsecured(why),
             Fact::NoBrokerReachable { why } => {
                 for part in self.parts.values_mut().filter(|part| !part.is_idle()) {
                     part.note_trouble(why);

@@ -15,10 +15,11 @@ use crate::client::{Action, ConnectionId};
 use crate::connection::{
     Address, Connection, Context, Key, Names, Output, Peer, Unsent, explain, whom,
 };
-use crate::error::{CallError, CallErrorKind};
+use crate::error::{CallError, CallErrorKind, SecurityError};
 use crate::metadata::Cluster;
 use crate::options::ClientOptions;
 use crate::time::{Now, Timer};
+use crate::token::{Token, TokenError};
 use bytes::Bytes;
 use coordinators::{Coordinators, Found};
 use core::net::SocketAddr;
@@ -155,6 +156,25 @@ impl Router {
         self.forget_departed();
     }
 
+    /// See [`crate::client::Client::handle_unsecured`].
+    pub(crate) fn handle_unsecured(&mut self, now: Now, id: ConnectionId, error: SecurityError) {
+        self.with_named(now, id, |connection, ctx| {
+            connection.handle_unsecured(error, ctx);
+        });
+    }
+
+    /// See [`crate::client::Client::handle_token`].
+    pub(crate) fn handle_token(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        token: Result<Token, TokenError>,
+    ) {
+        self.with_named(now, id, |connection, ctx| {
+            connection.handle_token(token, ctx);
+        });
+    }
+
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
     pub(crate) fn handle_timeout(&mut self, now: Now) {
         let due = |connection: &Connection, options: &ClientOptions| {
@@ -213,7 +233,33 @@ impl Router {
     fn route(&mut self, now: Now, call: Call) {
         match self.destined(now, &call) {
             Some(broker) => self.push(now, broker, call),
-            None => self.waiting.push_back(call),
+            None => match self.unsecured(now, call.lane) {
+                Some(kind) => self.end_unwritten(call.id, kind, None),
+                None => self.waiting.push_back(call),
+            },
+        }
+    }
+
+    /// Why no broker can be dealt with, where every one that is known was tried and fails for want of
+    /// security: time alone will not change that, so calls need not wait (line 40).
+    fn unsecured(&mut self, now: Now, lane: Lane) -> Option<CallErrorKind> {
+        if self.choose_any(now, lane).is_some() || self.choose_any(now, Lane::General).is_some() {
+            return None;
+        }
+        let failed = self.connections.values().filter(|c| c.is_backing_off());
+        let mut kinds = failed.map(Connection::unsecured);
+        let first = kinds.next()??;
+        kinds.all(|kind| kind.is_some()).then(|| first.clone())
+    }
+
+    /// Ends what waits for a route although there is none to come.
+    fn fail_unsecured(&mut self, now: Now) {
+        if let Some(kind) = self.unsecured(now, Lane::General) {
+            let why = kind.to_string().into();
+            self.facts.push_back(Fact::NoBrokerSecure { why });
+            for call in std::mem::take(&mut self.waiting) {
+                self.end_unwritten(call.id, kind.clone(), None);
+            }
         }
     }
 
@@ -325,6 +371,9 @@ impl Router {
     /// Carries on what connections left: calls they could not send, brokers they lost, lookups.
     fn settle(&mut self, now: Now) {
         loop {
+            if std::mem::take(&mut self.out.unsecured) {
+                self.fail_unsecured(now);
+            }
             for broker in std::mem::take(&mut self.out.lost) {
                 self.coordinators.forget_broker(broker);
                 if broker.0 >= 0 {
@@ -346,9 +395,14 @@ impl Router {
             why,
             unreachable,
         } = unsent;
-        if unreachable && matches!(call.destination, Destination::Broker(_)) {
-            let why = self.explain(from, &why);
-            self.refuse(call, &why);
+        let certain = matches!(call.destination, Destination::Broker(_));
+        let connection = self.connections.get(&(from, call.lane));
+        let unsecured = connection.and_then(Connection::unsecured).cloned();
+        if unreachable && certain {
+            match unsecured {
+                Some(kind) => self.end_unwritten(call.id, kind, Some(from)),
+                None => self.refuse(call, &self.explain(from, &why)),
+            }
         } else {
             self.route(now, call);
             if unreachable {
@@ -379,23 +433,21 @@ impl Router {
                 self.route_waiting(now);
             }
             Found::NotYet => {}
-            Found::Never(what, code) => self.fail_coordinated(&what, code),
+            Found::Never(what, code) => {
+                let whom = self.describe(&Destination::Coordinator(what.clone()));
+                self.fail_coordinated(&what, &CallErrorKind::NoCoordinator { whom, code });
+            }
+            Found::Unsecured(what, kind) => self.fail_coordinated(&what, &kind),
         }
         true
     }
 
-    fn fail_coordinated(
-        &mut self,
-        what: &Coordinated,
-        code: tidewatch_protocol::error_code::ErrorCode,
-    ) {
+    fn fail_coordinated(&mut self, what: &Coordinated, kind: &CallErrorKind) {
         let waiting = std::mem::take(&mut self.waiting);
         for call in waiting {
             match &call.destination {
                 Destination::Coordinator(wanted) if wanted == what => {
-                    let whom = self.describe(&call.destination);
-                    let kind = CallErrorKind::NoCoordinator { whom, code };
-                    self.end_unwritten(call.id, kind, None);
+                    self.end_unwritten(call.id, kind.clone(), None);
                 }
                 _ => self.waiting.push_back(call),
             }

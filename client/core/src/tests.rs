@@ -7,6 +7,7 @@ mod handshake;
 mod metadata;
 mod reaching;
 mod requests;
+mod security;
 mod turns;
 
 use crate::call::{

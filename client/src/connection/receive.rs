@@ -29,6 +29,16 @@ pub(crate) enum ReceiveError {
     Read(#[from] io::Error),
 }
 
+impl ReceiveError {
+    /// The stream's own error, where it was one.
+    pub(crate) fn read_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::Closed | Self::ClosedMidFrame | Self::Frame(_) => None,
+        }
+    }
+}
+
 /// Reads frames from a stream.
 #[derive(Debug)]
 pub(crate) struct Receiver<R> {

@@ -26,7 +26,7 @@ impl Transport for Once {
         }
     }
 
-    async fn connect(&self, _: SocketAddr) -> io::Result<(Self::Read, Self::Write)> {
+    async fn connect(&self, _: SocketAddr, _: &str) -> io::Result<(Self::Read, Self::Write)> {
         let stream = self.0.lock().unwrap().take();
         let stream = stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(split(stream))
@@ -40,6 +40,14 @@ struct Scene {
     task: JoinHandle<()>,
 }
 
+fn target() -> Target {
+    Target {
+        address: SocketAddr::from(([10, 0, 0, 1], 9092)),
+        host: "known".into(),
+        max_frame_bytes: CAP,
+    }
+}
+
 /// A connection over a pipe that holds `pipe_bytes`.
 async fn connected(pipe_bytes: usize) -> Scene {
     let (ours, peer) = duplex(pipe_bytes);
@@ -50,8 +58,7 @@ async fn connected(pipe_bytes: usize) -> Scene {
         connection: CONNECTION,
         driver,
     };
-    let address = SocketAddr::from(([10, 0, 0, 1], 9092));
-    let task = tokio::spawn(run(transport, address, CAP, queued, to_driver));
+    let task = tokio::spawn(run(transport, target(), queued, to_driver));
     let mut scene = Scene {
         peer,
         frames,
@@ -184,8 +191,7 @@ async fn an_address_where_nobody_listens_is_told() {
         driver,
     };
     let (_frames, queued) = mpsc::channel(1);
-    let address = SocketAddr::from(([10, 0, 0, 1], 9092));
-    run(Once(Arc::default()), address, CAP, queued, to_driver).await;
+    run(Once(Arc::default()), target(), queued, to_driver).await;
     let Some((CONNECTION, Event::Closed(why))) = events.recv().await else {
         panic!("not closed");
     };

@@ -4,6 +4,7 @@ use super::*;
 use crate::Client;
 use bytes::Bytes;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::options::Options;
@@ -35,7 +36,7 @@ impl Transport for Pipes {
         Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))])
     }
 
-    async fn connect(&self, _: SocketAddr) -> io::Result<(Self::Read, Self::Write)> {
+    async fn connect(&self, _: SocketAddr, _: &str) -> io::Result<(Self::Read, Self::Write)> {
         let (ours, theirs) = duplex(PIPE_BYTES);
         self.0.send(theirs).map_err(io::Error::other)?;
         Ok(split(ours))
@@ -53,7 +54,9 @@ fn scene() -> Scene {
     let mut options = Options::default();
     options.set("bootstrap.servers", "kafka:9092").unwrap();
     let (connect, accepted) = mpsc::unbounded_channel();
-    let (client, driver) = Client::build_over(Pipes(connect), options).unwrap();
+    let options = options.validated().unwrap();
+    let tokens = Tokens::new(&options.client, None).unwrap();
+    let (client, driver) = Client::build_over(Pipes(connect), options, tokens);
     Scene {
         client,
         driver: tokio::spawn(driver),
@@ -262,7 +265,7 @@ fn line_44_dropping_the_client_ends_its_thread() {
     let mut options = Options::default();
     let address = listener.local_addr().unwrap().to_string();
     options.set("bootstrap.servers", &address).unwrap();
-    let (client, thread) = Client::spawn_thread(options).unwrap();
+    let (client, thread) = Client::spawn_thread(Client::build(options).unwrap()).unwrap();
     drop(client);
     thread.join().unwrap();
 }

@@ -4,7 +4,7 @@
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const TARGETS: &[&str] = &[
     "x86_64-unknown-linux-gnu",
@@ -66,7 +66,13 @@ fn main() -> ExitCode {
                 Err(e) => return fail(&format!("cargo metadata failed for {target}: {e}")),
             };
             graphs += 1;
-            let offences = offences(&metadata, PRODUCT);
+            let mut options = vec!["--locked", "--target", target];
+            options.extend(features);
+            let built = match built(&root.join("Cargo.toml"), PRODUCT, &options) {
+                Ok(built) => built,
+                Err(why) => return fail(&format!("cargo tree failed for {target}: {why}")),
+            };
+            let offences = offences(&metadata, PRODUCT, &built);
             found.extend(
                 offences
                     .into_iter()
@@ -97,8 +103,38 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Every way in which the packages reached from `roots` by normal and build edges touch C.
-fn offences(metadata: &Metadata, roots: &[&str]) -> Vec<String> {
+/// Packages by name and version.
+type Built = BTreeSet<(String, String)>;
+
+/// What building `roots` builds. The graph that `cargo metadata` gives is larger: it has optional
+/// dependencies too that a feature of theirs names weakly (`ring?/alloc`), though nothing asks for
+/// them; the lock file has them for the same reason.
+fn built(manifest: &Path, roots: &[&str], options: &[&str]) -> Result<Built, String> {
+    let mut command = Command::new("cargo");
+    command.args(["tree", "--edges", "normal,build", "--prefix", "none"]);
+    command
+        .args(["--format", "{p}", "--manifest-path"])
+        .arg(manifest);
+    for root in roots {
+        command.args(["--package", root]);
+    }
+    let output = command.args(options).output().map_err(|e| e.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    // `name vVERSION`, and perhaps a path behind it.
+    let packages = listed.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(" v")?;
+        let version = rest.split_whitespace().next()?;
+        Some((name.to_owned(), version.to_owned()))
+    });
+    Ok(packages.collect())
+}
+
+/// Every way in which those of the packages reached from `roots` by normal and build edges touch C
+/// that are built.
+fn offences(metadata: &Metadata, roots: &[&str], built: &Built) -> Vec<String> {
     let packages: BTreeMap<&PackageId, &Package> =
         metadata.packages.iter().map(|p| (&p.id, p)).collect();
     let Some(resolve) = &metadata.resolve else {
@@ -125,6 +161,9 @@ fn offences(metadata: &Metadata, roots: &[&str]) -> Vec<String> {
             continue;
         }
         let package = packages[id];
+        if !built.contains(&(package.name.to_string(), package.version.to_string())) {
+            continue;
+        }
         if BUILDERS.contains(&package.name.as_str()) {
             offences.push(format!("{way}: {} builds or finds C", package.name));
         }
@@ -178,10 +217,11 @@ fn planted() -> Result<(), String> {
     let of = |name: &str| -> Result<Vec<String>, String> {
         let manifest = dir.path().join(name).join("Cargo.toml");
         let metadata = MetadataCommand::new()
-            .manifest_path(manifest)
+            .manifest_path(&manifest)
             .exec()
             .map_err(|e| e.to_string())?;
-        Ok(offences(&metadata, &[name]))
+        let built = built(&manifest, &[name], &[])?;
+        Ok(offences(&metadata, &[name], &built))
     };
     let guilty = of("guilty")?;
     if guilty.len() != 2

@@ -136,6 +136,8 @@ impl Stage {
                     .send_to_broker(now.monotonic_us, delay, link, body_of(&frame));
                 self.clients[client].core.handle_written(now, connection);
             }
+            // Simulated brokers authenticate nobody.
+            Action::WantToken(_) => {}
             Action::Close { connection, why } => {
                 let link = self.clients[client].link(connection);
                 self.note(|| format!("client {client} closes {connection:?}: {why}"));

@@ -3,7 +3,7 @@
 use super::AgreedVersions;
 use crate::call::{BrokerId, Call, CallId, Lane, Reply};
 use crate::client::{Action, ConnectionId};
-use crate::error::CallError;
+use crate::error::{CallError, CallErrorKind};
 use crate::options::ClientOptions;
 use crate::time::Now;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +52,8 @@ pub(crate) struct Output {
     pub(crate) features: Option<(i64, i16)>,
     /// Brokers that could not be reached or went away while in use.
     pub(crate) lost: Vec<BrokerId>,
+    /// One of them for want of security.
+    pub(crate) unsecured: bool,
 }
 
 /// A call that a connection gives back.
@@ -91,6 +93,18 @@ pub(crate) struct Context<'a> {
     pub(crate) names: &'a mut Names,
     pub(crate) peer: &'a mut Peer,
     pub(crate) out: &'a mut Output,
+}
+
+impl Context<'_> {
+    /// Ends a call of the connection `key` of which nothing was written.
+    pub(super) fn end_unwritten(&mut self, key: Key, id: CallId, kind: CallErrorKind) {
+        let error = CallError {
+            kind,
+            written: false,
+            broker: Some(key.0),
+        };
+        self.out.ended.push_back((id, Err(error)));
+    }
 }
 
 /// How an error names a broker.

@@ -1,16 +1,18 @@
 //! From nothing to a connection that both sides agree on: resolving, each address in turn, the
-//! version handshake. SASL will be another stage of it.
+//! version handshake. SASL comes after it, in `authenticating.rs`.
 
 use super::handshake::Verdict;
 use super::pipeline::Pipeline;
-use super::{Attempt, Connection, Context, State};
+use super::{Attempt, Connection, Context, Session, State};
 use crate::call::Lane;
 use crate::client::{Action, ConnectionId};
+use crate::error::{CallErrorKind, SecurityError};
 use crate::options::ClientOptions;
 use crate::time::Now;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
+use tidewatch_protocol::api::BrokerApis;
 use tidewatch_protocol::frame::{MAX_FETCH_FRAME_BYTES, MAX_FRAME_BYTES};
 use tidewatch_protocol::message::{decode_api_versions, encode_request};
 use tidewatch_protocol::messages::ApiVersionsRequest;
@@ -91,6 +93,7 @@ impl Connection {
         ctx.out.actions.push_back(Action::Connect {
             connection: id,
             address,
+            host: ctx.peer.address.host.clone(),
             max_frame_bytes: if fetched {
                 MAX_FETCH_FRAME_BYTES
             } else {
@@ -119,10 +122,9 @@ impl Connection {
     }
 
     pub(super) fn handle_versions(&mut self, frame: Bytes, ctx: &mut Context<'_>) {
-        let State::Handshaking { attempt, asked } = &self.state else {
+        let State::Handshaking { asked, .. } = self.state else {
             return;
         };
-        let (id, asked) = (attempt.id, *asked);
         let answer = match decode_api_versions(frame, ctx.peer.versions.version()) {
             Ok((correlation_id, answer)) if correlation_id == i32::from(asked) - 1 => answer,
             Ok((got, _)) => {
@@ -137,14 +139,10 @@ impl Connection {
         match ctx.peer.versions.handle_answer(&answer) {
             Verdict::Agreed(apis) => {
                 ctx.peer.reached = true;
-                ctx.peer.is_suspect = false;
                 let level = apis.finalised(TRANSACTION_VERSION);
                 ctx.out.features = Some((apis.features_epoch(), level));
-                self.last_failure = None;
-                let used_us = ctx.now.monotonic_us;
-                self.state = State::Ready { id, apis, used_us };
                 self.throttle(answer.throttle_time_ms, ctx.now);
-                self.pump(ctx);
+                self.handle_agreed(apis, ctx);
             }
             Verdict::AskAgain if asked < MAX_QUESTIONS => self.ask_versions(ctx),
             Verdict::AskAgain => {
@@ -156,6 +154,37 @@ impl Connection {
         }
     }
 
+    fn handle_agreed(&mut self, apis: BrokerApis, ctx: &mut Context<'_>) {
+        match std::mem::replace(&mut self.state, State::Idle).into_attempt() {
+            Some(attempt) if ctx.options.security.credentials.is_some() => {
+                self.authenticate(attempt, apis, ctx);
+            }
+            Some(attempt) => self.handle_ready(attempt.id, apis, None, ctx),
+            None => {}
+        }
+    }
+
+    /// Both sides agree on everything: what waits may go out.
+    pub(super) fn handle_ready(
+        &mut self,
+        id: ConnectionId,
+        apis: BrokerApis,
+        session: Option<Session>,
+        ctx: &mut Context<'_>,
+    ) {
+        ctx.peer.is_suspect = false;
+        self.last_failure = None;
+        self.unsecured = None;
+        self.unsecured_backoff.reset();
+        self.state = State::Ready {
+            id,
+            apis,
+            used_us: ctx.now.monotonic_us,
+            session,
+        };
+        self.pump(ctx);
+    }
+
     pub(super) fn give_up_attempt(&mut self, why: String, ctx: &mut Context<'_>) {
         self.close(&why, ctx);
         self.attempt_failed(why, ctx);
@@ -163,17 +192,44 @@ impl Connection {
 
     /// This address failed: the next one, or back off when there is none (line 43).
     pub(super) fn attempt_failed(&mut self, why: String, ctx: &mut Context<'_>) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Connecting(attempt) | State::Handshaking { attempt, .. } => {
-                if attempt.untried.is_empty() {
-                    self.back_off(&format!("{}: {why}", attempt.address), true, ctx);
-                } else {
-                    let id = ctx.names.fresh(self.key);
-                    self.connect(id, attempt.untried, ctx);
-                }
+        match std::mem::replace(&mut self.state, State::Idle).into_attempt() {
+            Some(attempt) if attempt.untried.is_empty() => {
+                self.back_off(&format!("{}: {why}", attempt.address), true, ctx);
             }
-            _ => self.back_off(&why, true, ctx),
+            Some(attempt) => {
+                let id = ctx.names.fresh(self.key);
+                self.connect(id, attempt.untried, ctx);
+            }
+            None => self.back_off(&why, true, ctx),
         }
+    }
+
+    /// The connection, or the attempt at it, ended because it cannot be secured as the options ask.
+    pub(crate) fn handle_unsecured(&mut self, error: SecurityError, ctx: &mut Context<'_>) {
+        if let Some(id) = self.id() {
+            ctx.names.open.remove(&id);
+        }
+        self.attempt_unsecured(error, ctx);
+    }
+
+    /// The next address where that may do better; else nobody is asked again for a good while.
+    pub(super) fn attempt_unsecured(&mut self, source: SecurityError, ctx: &mut Context<'_>) {
+        self.fail_in_flight(source.to_string().into(), ctx);
+        let attempt = std::mem::replace(&mut self.state, State::Idle).into_attempt();
+        if let Some(attempt) = attempt
+            && source.is_one_machines()
+            && !attempt.untried.is_empty()
+        {
+            let id = ctx.names.fresh(self.key);
+            return self.connect(id, attempt.untried, ctx);
+        }
+        let address = ctx.peer.address.to_string();
+        let kind = CallErrorKind::Security { address, source };
+        let why = kind.to_string().into();
+        self.unsecured = Some(kind);
+        ctx.out.unsecured = true;
+        let wait_us = self.unsecured_backoff.next_us(ctx.random);
+        self.stay_away(wait_us, why, true, ctx);
     }
 
     /// How long resolving and connecting may take each. It doubles with every failure in a row, so
@@ -191,6 +247,6 @@ impl Connection {
     }
 }
 
-fn after_ms(now: Now, ms: u64) -> u64 {
+pub(super) fn after_ms(now: Now, ms: u64) -> u64 {
     now.monotonic_us.saturating_add(ms.saturating_mul(1000))
 }

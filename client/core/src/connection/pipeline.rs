@@ -16,6 +16,7 @@ pub(crate) struct Pipeline {
     next_correlation_id: i32,
     frames_sent: u64,
     frames_written: u64,
+    has_answered: bool,
 }
 
 /// One request in flight.
@@ -57,6 +58,11 @@ impl Pipeline {
     /// Requests that are not answered, or where none answers not written.
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
+    }
+
+    /// Whether a call was answered on this connection.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// A correlation id that no request in flight has.
@@ -130,6 +136,7 @@ impl Pipeline {
         let (id, version) = (oldest.id, oldest.version);
         let decoded = Response::decode(oldest.api, version, frame);
         self.sent.remove(at);
+        self.has_answered = true;
         let (_, response) = decoded.map_err(|source| malformed(Some(id), source))?;
         Ok((id, reply(response, version)))
     }

@@ -71,6 +71,15 @@ impl Wait {
     }
 }
 
+impl Wait {
+    fn doing(&self) -> String {
+        match self.topics.as_slice() {
+            [] => "read the cluster's metadata".to_owned(),
+            topics => format!("read the metadata of {}", topics.join(", ")),
+        }
+    }
+}
+
 impl MetadataRoom {
     /// Knows nothing and asks for nothing until topics are wanted.
     pub fn new(options: ClientOptions, seed: u64) -> Self {
@@ -237,14 +246,21 @@ impl MetadataRoom {
         wait.topics.iter().all(settled)
     }
 
+    /// Waiting longer would not help.
+    fn fail_waits(&mut self, source: &CallError) {
+        for wait in std::mem::take(&mut self.waits) {
+            let error = Error::Call {
+                doing: wait.doing(),
+                source: source.clone(),
+            };
+            self.finished.push_back((wait.request, Err(error)));
+        }
+    }
+
     fn timed_out(&self, wait: &Wait) -> Error {
-        let doing = match wait.topics.as_slice() {
-            [] => "read the cluster's metadata".to_owned(),
-            topics => format!("read the metadata of {}", topics.join(", ")),
-        };
         let why = self.last_failure.as_deref().unwrap_or("no broker answered");
         Error::TimedOut {
-            doing,
+            doing: wait.doing(),
             limit_ms: wait.deadline_us.saturating_sub(wait.begun_us) / 1000,
             why: why.to_owned(),
         }
@@ -325,7 +341,11 @@ impl Room for MetadataRoom {
                 self.fail(now, ErrorCode(response.error_code).to_string());
             }
             Ok(_) => self.fail(now, "the answer was to another question".to_owned()),
-            Err(error) => self.fail(now, error.to_string()),
+            Err(error) if error.kind.is_retriable() => self.fail(now, error.to_string()),
+            Err(error) => {
+                self.fail(now, error.to_string());
+                self.fail_waits(&error);
+            }
         }
         self.finish_waits(now);
     }

@@ -1,5 +1,9 @@
 //! The table of options: name, default, range, meaning, and where the value goes.
 
+mod security;
+
+use super::jaas::{self, Login};
+use super::security::Secret;
 use super::{OffsetReset, Options, parse_host_port};
 use crate::group::assignor::Strategy;
 use std::fmt;
@@ -28,8 +32,20 @@ pub(super) enum Accepts {
     Flag,
     OneOf(&'static [&'static str]),
     Text,
+    /// Text that no error shows.
+    SecretText,
     Servers,
     Assignors,
+    TlsVersions,
+    Jaas,
+}
+
+/// What `ssl.enabled.protocols` may list.
+const TLS_VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
+
+/// Every option.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(security::SECURITY)
 }
 
 /// A value that passed its row's range.
@@ -47,7 +63,7 @@ impl Accepts {
             Self::Number(min, max) => text.parse().ok().filter(|n| (min..=max).contains(&n)),
             Self::Flag => text.parse::<bool>().ok().map(u64::from),
             Self::OneOf(choices) => choices.contains(&text).then_some(0),
-            Self::Text => Some(0),
+            Self::Text | Self::SecretText => Some(0),
             Self::Assignors => {
                 let mut named = split(text).map(Strategy::named);
                 let count = named.try_fold(0, |count, strategy| strategy.map(|_| count + 1));
@@ -58,7 +74,18 @@ impl Accepts {
                 let count = servers.try_fold(0, |count, server| server.map(|_| count + 1));
                 count.filter(|count| *count > 0)
             }
+            Self::TlsVersions => {
+                let mut listed = split(text).peekable();
+                let some = listed.peek().is_some();
+                (some && listed.all(|version| TLS_VERSIONS.contains(&version))).then_some(0)
+            }
+            Self::Jaas => Login::parse(text).map(|_| 0),
         }
+    }
+
+    /// Whether a value must not be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::SecretText | Self::Jaas)
     }
 }
 
@@ -68,13 +95,16 @@ impl fmt::Display for Accepts {
             Self::Number(min, max) => write!(f, "a whole number from {min} to {max}"),
             Self::Flag => write!(f, "true or false"),
             Self::OneOf([only]) => write!(f, "{only} (the others are not supported yet)"),
+            Self::OneOf([only, ""]) => write!(f, "{only} or nothing"),
             Self::OneOf(choices) => write!(f, "one of {}", choices.join(", ")),
-            Self::Text => write!(f, "text"),
+            Self::Text | Self::SecretText => write!(f, "text"),
             Self::Assignors => write!(
                 f,
                 "range, roundrobin, sticky or cooperative-sticky, or several with commas between them"
             ),
             Self::Servers => write!(f, "host:port, or several with commas between them"),
+            Self::TlsVersions => write!(f, "{}", TLS_VERSIONS.join(" or ")),
+            Self::Jaas => f.write_str(jaas::EXAMPLE),
         }
     }
 }
@@ -82,6 +112,10 @@ impl fmt::Display for Accepts {
 impl Value<'_> {
     fn text(self) -> String {
         self.text.to_owned()
+    }
+
+    fn secret(self) -> Secret {
+        Secret::new(self.text)
     }
 
     fn flag(self) -> bool {
@@ -137,8 +171,8 @@ const fn row(
 
 use Accepts::{Assignors, Flag, Number, OneOf, Servers, Text};
 
-/// Every option: the client's, then producers', then consumers'.
-pub(super) static TABLE: &[Row] = &[
+/// The client's options, then producers', then consumers'; how connections are secured stands apart.
+static TABLE: &[Row] = &[
     row(
         "bootstrap.servers",
         "",
@@ -152,13 +186,6 @@ pub(super) static TABLE: &[Row] = &[
         Text,
         "The name by which brokers know this client, in their logs and quotas.",
         |o, v| o.client.client_id = v.text(),
-    ),
-    row(
-        "security.protocol",
-        "PLAINTEXT",
-        OneOf(&["PLAINTEXT"]),
-        "How connections are secured. TLS and SASL are not supported yet.",
-        |_, _| {},
     ),
     row(
         "request.timeout.ms",

@@ -65,6 +65,10 @@ pub enum Refused {
     /// No broker has told about the topic yet; it has been asked for. Waiting helps.
     #[error("the topic is not known (yet): does it exist, and can the brokers be reached?")]
     UnknownTopic,
+    /// The topic is not known, and no broker can be asked for want of security: a certificate or a
+    /// password is wrong. Waiting helps once somebody mends it, and no sooner.
+    #[error("no broker can be asked about the topic: {0}")]
+    Unsecured(Arc<str>),
     /// `buffer.memory` is used up, or others wait for it already. Waiting helps.
     #[error("buffer.memory is used up: records come faster than the brokers take them")]
     Full,
@@ -336,7 +340,10 @@ impl Accumulator {
         if self.topics.announce(topic) {
             self.driver.wake_by_ref();
         }
-        Refused::UnknownTopic
+        match self.topics.unsecured() {
+            Some(why) => Refused::Unsecured(why),
+            None => Refused::UnknownTopic,
+        }
     }
 }
 

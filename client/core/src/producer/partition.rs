@@ -397,7 +397,7 @@ impl Part {
             }
             End::Lost(error) => {
                 let possibly = error.written;
-                let retriable = error.kind.is_retriable();
+                let retriable = error.kind.may_pass();
                 self.note(at, error.to_string(), possibly);
                 if retriable {
                     self.retry(at, terms, random);

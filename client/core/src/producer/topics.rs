@@ -57,6 +57,8 @@ struct Lookups {
     new: Vec<Arc<str>>,
     /// One entry per waiting call of a user.
     waiting: BTreeMap<Ticket, Waker>,
+    /// Why no broker can be asked, where that will not change by itself.
+    unsecured: Option<Arc<str>>,
 }
 
 impl Default for Topics {
@@ -92,6 +94,17 @@ impl Topics {
         true
     }
 
+    /// No broker can be dealt with: who waits for a topic need not wait on.
+    pub(crate) fn handle_unsecured(&self, why: &Arc<str>) {
+        self.lookups().unsecured = Some(Arc::clone(why));
+        self.wake_waiting();
+    }
+
+    /// Why no broker can be dealt with, until one could.
+    pub(crate) fn unsecured(&self) -> Option<Arc<str>> {
+        self.lookups().unsecured.clone()
+    }
+
     /// Topics announced since the last call.
     pub(crate) fn take_announced(&self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.lookups().new)
@@ -120,7 +133,10 @@ impl Topics {
     }
 
     pub(crate) fn update(&self, cluster: &Cluster) {
-        let asked: Vec<Arc<str>> = self.lookups().asked.iter().cloned().collect();
+        let mut lookups = self.lookups();
+        lookups.unsecured = None;
+        let asked: Vec<Arc<str>> = lookups.asked.iter().cloned().collect();
+        drop(lookups);
         let mut news = false;
         for name in asked {
             let Some(topic) = cluster.topics.get(&name) else {

@@ -49,6 +49,8 @@ pub(crate) enum Found {
     NotYet,
     /// There will be none: its calls fail.
     Never(Coordinated, ErrorCode),
+    /// No broker can be dealt with to be asked: its calls fail with this.
+    Unsecured(Coordinated, CallErrorKind),
 }
 
 impl Coordinators {
@@ -142,6 +144,14 @@ impl Coordinators {
                 entry.state = State::Unknown;
                 entry.last_failure = Some(kind.to_string().into());
                 return Found::Never(what.clone(), ErrorCode::UNSUPPORTED_VERSION);
+            }
+            Err(CallError {
+                kind: kind @ CallErrorKind::Security { .. },
+                ..
+            }) => {
+                entry.state = State::Unknown;
+                entry.last_failure = Some(kind.to_string().into());
+                return Found::Unsecured(what.clone(), kind);
             }
             Err(error) => error.to_string(),
         };

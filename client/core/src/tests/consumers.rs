@@ -41,6 +41,7 @@ fn long_polls(script: &mut Script<Client>) -> Vec<Sent> {
                 }
             }
             Action::Finished(_, outcome) => assert!(outcome.is_ok()),
+            Action::WantToken(_) => panic!("nobody authenticates here"),
             Action::Close { why, .. } => panic!("closed: {why}"),
         }
     }
