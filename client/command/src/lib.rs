@@ -54,6 +54,7 @@ mod stdout;
 
 pub use duration::{DurationError, parse_duration};
 pub use failure::{Failure, UsageError};
+pub use invocation::command;
 pub use layer::Origin;
 pub use properties::{Properties, Property};
 pub use signals::{Stop, block_on};

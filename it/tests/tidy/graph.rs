@@ -32,6 +32,15 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tidewatch-devbroker",
         &["tidewatch-broker", "tidewatch-protocol"],
     ),
+    ("tidewatch-check-no-c", &[]),
+    (
+        "tidewatch-manual",
+        &[
+            "tidewatch-collector",
+            "tidewatch-aggregator",
+            "tidewatch-devbroker",
+        ],
+    ),
 ];
 
 /// Licences that let an operator ship the binaries. An expression passes if one way through it does.

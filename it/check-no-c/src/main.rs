@@ -3,7 +3,6 @@
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::ExitCode;
 
 const TARGETS: &[&str] = &[
@@ -42,7 +41,6 @@ const LINKS_ALLOWED: &[(&str, &str)] = &[
 ];
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = BTreeSet::new();
     let mut graphs = 0;
     for target in TARGETS {
@@ -57,11 +55,8 @@ fn main() -> ExitCode {
                 (*target).to_owned(),
             ];
             options.extend(features.iter().map(|f| (*f).to_owned()));
-            let metadata = match MetadataCommand::new()
-                .current_dir(&root)
-                .other_options(options)
-                .exec()
-            {
+            // Of the workspace that it is run in.
+            let metadata = match MetadataCommand::new().other_options(options).exec() {
                 Ok(metadata) => metadata,
                 Err(e) => return fail(&format!("cargo metadata failed for {target}: {e}")),
             };
