@@ -51,6 +51,7 @@ mod log;
 mod properties;
 mod signals;
 mod stdout;
+mod timestamp;
 
 pub use duration::{DurationError, parse_duration};
 pub use failure::{Failure, UsageError};

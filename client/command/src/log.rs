@@ -1,6 +1,7 @@
 //! Logs go to stderr, filtered by `--log`.
 
 use crate::failure::UsageError;
+use crate::timestamp::Timestamp;
 use std::io::IsTerminal;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,6 +12,7 @@ pub(crate) fn start(filter: &str) -> Result<(), UsageError> {
     let filter = parse(filter)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer()
+        .with_timer(Timestamp)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         // A stderr that was closed must not end an agent: without this it would panic.
