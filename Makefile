@@ -40,6 +40,14 @@ bench: ## ns per record beside a floor measured in the same run
 check-no-c: ## proves that the product's build compiles and links no C
 	@$(LADDER) no-c
 
+dist: ## static programs for every target, packed: tarballs, .debs and their SHA-256 sums
+	@dist/build
+	@dist/package
+
+dist-check: ## proves what `make dist` made: static, no C, delivering; the packages installed and purged
+	@dist/check
+	@dist/check-packages
+
 fmt: ## formats the sources
 	@cargo fmt --all
 
@@ -49,4 +57,4 @@ doc: ## builds the documentation of the crates
 clean: ## removes what was built
 	@cargo clean
 
-.PHONY: help setup build demo check test soak test-redpanda mutants bench check-no-c fmt doc clean
+.PHONY: help setup build demo check test soak test-redpanda mutants bench check-no-c dist dist-check fmt doc clean

@@ -14,8 +14,9 @@ const RANGE: std::ops::Range<u16> = 15_000..30_000;
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = RANGE.end - RANGE.start;
-    // Test processes start at different places, so that two of them seldom try the same port.
-    let start = (std::process::id() % u32::from(span)) as u16;
+    // Test processes start far from one another (Knuth's multiplicative hash), so that two that run
+    // at once do not choose the same port before either has taken it.
+    let start = (std::process::id().wrapping_mul(2_654_435_761) % u32::from(span)) as u16;
     for _ in 0..span {
         let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed) * 7) % span;
         let port = RANGE.start + offset;

@@ -112,8 +112,8 @@ impl<T: CommandFactory + FromArgMatches> Invocation<T> {
     }
 }
 
-/// The command's own flags and the shared ones, as one command.
-fn command<T: CommandFactory>() -> Command {
+/// The command's own flags and the shared ones, as one command: what `--help` shows.
+pub fn command<T: CommandFactory>() -> Command {
     let command = SharedFlags::augment_args(T::command());
     let after = command
         .get_after_help()

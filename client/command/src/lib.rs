@@ -52,9 +52,11 @@ mod placeholder;
 mod properties;
 mod signals;
 mod stdout;
+mod timestamp;
 
 pub use duration::{DurationError, parse_duration};
 pub use failure::{Failure, UsageError};
+pub use invocation::command;
 pub use layer::Origin;
 pub use properties::{Properties, Property};
 pub use signals::{Stop, block_on};

@@ -78,6 +78,7 @@ fn documents_name_only_files_that_exist() {
         "collector/",
         "aggregator/",
         "it/",
+        "dist/",
         ".ci/",
     ];
     for (name, text) in documents() {

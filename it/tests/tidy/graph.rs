@@ -2,6 +2,7 @@
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::collections::BTreeMap;
+use tidewatch_protocol::compression::Compression;
 
 /// Each crate and which of ours it may use; they run only downwards. A new crate is added here.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -31,6 +32,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tidewatch-devbroker",
         &["tidewatch-broker", "tidewatch-protocol"],
+    ),
+    ("tidewatch-check-no-c", &[]),
+    (
+        "tidewatch-manual",
+        &[
+            "tidewatch-collector",
+            "tidewatch-aggregator",
+            "tidewatch-devbroker",
+        ],
     ),
 ];
 
@@ -106,6 +116,13 @@ fn pure_crates_do_not_depend_on_a_runtime() {
             }
         }
     }
+}
+
+// Each program chooses its codecs, and tests pass over one that is not compiled in.
+#[test]
+fn the_suites_have_every_codec() {
+    let codecs = Compression::ALL.map(|codec| (codec.name(), codec.is_compiled_in()));
+    assert!(codecs.iter().all(|(_, has)| *has), "{codecs:?}");
 }
 
 #[test]

@@ -42,7 +42,6 @@ const LINKS_ALLOWED: &[(&str, &str)] = &[
 ];
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = BTreeSet::new();
     let mut graphs = 0;
     for target in TARGETS {
@@ -57,18 +56,15 @@ fn main() -> ExitCode {
                 (*target).to_owned(),
             ];
             options.extend(features.iter().map(|f| (*f).to_owned()));
-            let metadata = match MetadataCommand::new()
-                .current_dir(&root)
-                .other_options(options)
-                .exec()
-            {
+            // Of the workspace that it is run in.
+            let metadata = match MetadataCommand::new().other_options(options).exec() {
                 Ok(metadata) => metadata,
                 Err(e) => return fail(&format!("cargo metadata failed for {target}: {e}")),
             };
             graphs += 1;
             let mut options = vec!["--locked", "--target", target];
             options.extend(features);
-            let built = match built(&root.join("Cargo.toml"), PRODUCT, &options) {
+            let built = match built(None, PRODUCT, &options) {
                 Ok(built) => built,
                 Err(why) => return fail(&format!("cargo tree failed for {target}: {why}")),
             };
@@ -109,12 +105,13 @@ type Built = BTreeSet<(String, String)>;
 /// What building `roots` builds. The graph that `cargo metadata` gives is larger: it has optional
 /// dependencies too that a feature of theirs names weakly (`ring?/alloc`), though nothing asks for
 /// them; the lock file has them for the same reason.
-fn built(manifest: &Path, roots: &[&str], options: &[&str]) -> Result<Built, String> {
+fn built(manifest: Option<&Path>, roots: &[&str], options: &[&str]) -> Result<Built, String> {
     let mut command = Command::new("cargo");
     command.args(["tree", "--edges", "normal,build", "--prefix", "none"]);
-    command
-        .args(["--format", "{p}", "--manifest-path"])
-        .arg(manifest);
+    command.args(["--format", "{p}"]);
+    if let Some(manifest) = manifest {
+        command.arg("--manifest-path").arg(manifest);
+    }
     for root in roots {
         command.args(["--package", root]);
     }
@@ -220,7 +217,7 @@ fn planted() -> Result<(), String> {
             .manifest_path(&manifest)
             .exec()
             .map_err(|e| e.to_string())?;
-        let built = built(&manifest, &[name], &[])?;
+        let built = built(Some(&manifest), &[name], &[])?;
         Ok(offences(&metadata, &[name], &built))
     };
     let guilty = of("guilty")?;

@@ -19,6 +19,12 @@ mod ticks;
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+/// Runs the program.
+pub fn main() -> ExitCode {
     tidewatch_command::main(arguments::plan, agent::run)
+}
+
+/// Every flag, as `--help` shows them.
+pub fn command() -> clap::Command {
+    tidewatch_command::command::<arguments::Typed>()
 }

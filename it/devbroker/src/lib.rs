@@ -6,7 +6,7 @@ mod connection;
 mod shell;
 
 use arguments::{Arguments, HostPort};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use shell::Shell;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -25,7 +25,13 @@ const MAX_CONNECTIONS: usize = 256;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
-fn main() -> ExitCode {
+/// Every flag, as `--help` shows them.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -1,0 +1,44 @@
+# What is shipped, for which targets and how: sourced by the scripts beside it, from the root.
+# shellcheck shell=bash disable=SC2034 # used by those that source it
+targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf)
+
+programs() { # of a target
+  case $1 in
+  x86_64-*) echo tidewatch-collector tidewatch-aggregator tidewatch-devbroker ;;
+  *) echo tidewatch-collector ;; # what runs on every host
+  esac
+}
+
+profile() { # of a program
+  case $1 in
+  tidewatch-aggregator) echo release ;;
+  *) echo small ;;
+  esac
+}
+
+architecture() { # Debian's name of a target's
+  case $1 in
+  x86_64-*) echo amd64 ;;
+  aarch64-*) echo arm64 ;;
+  armv7-*) echo armhf ;;
+  esac
+}
+
+emulator() { # what runs a target's programs on this host; nothing where that is the host itself
+  case $1 in
+  "$(uname -m)"-*) ;;
+  armv7-*) echo qemu-arm-static ;;
+  *) echo "qemu-${1%%-*}-static" ;;
+  esac
+}
+
+need() { # a tool, and Debian's package of it
+  command -v "$1" >/dev/null || { echo "${0##*/}: $1 is not installed; it comes in Debian's package $2" >&2; exit 1; }
+}
+
+cache=${TIDEWATCH_CACHE:-$HOME/.cache/tidewatch}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+out=${TIDEWATCH_OUT:-$CARGO_TARGET_DIR/dist}
+version=$(sed -n '/^\[workspace\.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+# Every file that is packed is as old as the commit, whoever packs it and when.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
