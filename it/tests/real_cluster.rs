@@ -21,8 +21,8 @@ const VALUE_BYTES: usize = 1000;
 /// Less than a writer sends while a stopped leader is waited for.
 const BUFFER_MEMORY: usize = 128 << 10;
 const REQUEST_TIMEOUT_MS: &str = "5000";
-/// Three requests of 5 s that time out one after the other, and a little: more is a stall. It is two
-/// as a rule, that to the stopped leader and that for its successor, and what was seen is printed.
+/// Two requests of 5 s may time out one after the other, that to the stopped leader and that for its
+/// successor: 9 to 12.5 s were seen on a busy machine. The goal is 12 s; every run prints its slowest.
 const STALL_LIMIT: Duration = Duration::from_secs(16);
 /// Everything else that is awaited comes within this.
 const PATIENCE: Duration = Duration::from_secs(90);
