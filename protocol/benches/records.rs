@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use tidewatch_protocol::compression::{Compression, compress, decompress};
+use tidewatch_protocol::compression::{Codec, Compression, compress, decompress};
 use tidewatch_protocol::records::{
     Batch, BatchBuilder, Batches, Header, ProducerStamp, SealedBatch, restamp,
 };
@@ -172,6 +172,23 @@ fn verify_crc(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = CODECS)]
 fn compress_16_kib(bencher: Bencher<'_, '_>, codec: Compression) {
     let plain = plain();
+    let mut out = Vec::new();
+    bencher
+        .counter(BytesCount::new(plain.len()))
+        .bench_local(|| {
+            out.clear();
+            compress(codec, black_box(&plain), &mut out).expect("compressed");
+            out.len()
+        });
+}
+
+#[divan::bench(args = [1, 3])]
+fn compress_zstd_at(bencher: Bencher<'_, '_>, level: i32) {
+    let plain = plain();
+    let codec = Codec {
+        compression: Compression::Zstd,
+        level: Some(level),
+    };
     let mut out = Vec::new();
     bencher
         .counter(BytesCount::new(plain.len()))

@@ -91,7 +91,7 @@ pub struct Codec {
     /// The codec.
     pub compression: Compression,
     /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`; the codec's
-    /// own default (gzip 6, zstd 3) where `None`. One outside [`Compression::levels`] is taken to
+    /// own default (gzip 6, zstd 1) where `None`. One outside [`Compression::levels`] is taken to
     /// the nearest. Lz4 and the small zstd have a single speed here, whatever the level.
     pub level: Option<i32>,
 }
