@@ -4,6 +4,7 @@ use crate::call::TopicPartition;
 use crate::error::CallError;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -145,14 +146,19 @@ impl std::error::Error for DeliveryError {
 }
 
 /// The fate of one record, to be awaited or dropped; dropping it does not take the record back.
+///
+/// A program may hold one for each record on its way: it has 24 bytes at most.
 #[derive(Debug)]
 #[must_use = "a record may fail: await its delivery, or drop it on purpose"]
 pub struct Delivery {
     outcome: Arc<Outcome>,
     index: i32,
-    slot: Option<usize>,
+    /// Behind how many wakers, itself among them, its own waits.
+    slot: Option<NonZeroU32>,
     timestamp_ms: i64,
 }
+
+const _: () = assert!(size_of::<Delivery>() <= 24);
 
 impl Delivery {
     /// The partition that the record was given to.
@@ -200,11 +206,13 @@ impl Future for Delivery {
         if let Some(result) = self.result_in(&state) {
             return Poll::Ready(result);
         }
-        match self.slot.and_then(|slot| state.waiting.get_mut(slot)) {
+        let place = self.slot.map(|slot| slot.get() as usize - 1);
+        match place.and_then(|place| state.waiting.get_mut(place)) {
             Some(waker) => waker.clone_from(cx.waker()),
             None => {
-                self.slot = Some(state.waiting.len());
                 state.waiting.push(cx.waker().clone());
+                let count = u32::try_from(state.waiting.len()).ok();
+                self.slot = count.and_then(NonZeroU32::new);
             }
         }
         Poll::Pending
