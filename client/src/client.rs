@@ -239,7 +239,8 @@ struct Background(Option<Runtime>);
 impl Background {
     fn block_on(&self, driver: Driver) {
         if let Some(runtime) = &self.0 {
-            runtime.block_on(driver);
+            // As a task, which costs less to wake than the future that a runtime blocks on.
+            let _ = runtime.block_on(runtime.spawn(driver));
         }
     }
 }

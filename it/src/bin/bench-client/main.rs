@@ -13,7 +13,7 @@ use tidewatch_client::options::Options;
 use tidewatch_client::{Client, Delivery, Event, Producer, ProducerRecord, StartAt};
 use workload::Workload;
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of records whose deliveries are awaited at most; the peers with handles use the same.
 const WINDOW_BYTES: usize = 24 << 20;
@@ -65,6 +65,15 @@ struct Arguments {
     /// Records per second when measuring latency.
     #[arg(long, default_value_t = 1000)]
     rate: u64,
+    /// Where the client works: on the program's runtime, or on a thread of its own.
+    #[arg(long, value_enum, default_value_t = Place::Runtime)]
+    driver: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Place {
+    Runtime,
+    Thread,
 }
 
 impl Arguments {
@@ -99,14 +108,25 @@ fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let client = Client::spawn(arguments.options()?)?;
-        match arguments.mode {
-            Mode::Produce => produce(&arguments, client).await,
-            Mode::Consume => consume(&arguments, client).await,
-            Mode::Latency => pace(&arguments, client).await,
+    // As a task: waking the future that a runtime blocks on costs more.
+    Ok(runtime.block_on(async { tokio::spawn(run(arguments)).await })??)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let options = arguments.options()?;
+    let client = match arguments.driver {
+        Place::Thread => Client::spawn(options)?,
+        Place::Runtime => {
+            let (client, driver) = Client::build(options)?;
+            tokio::spawn(driver);
+            client
         }
-    })
+    };
+    match arguments.mode {
+        Mode::Produce => produce(&arguments, client).await,
+        Mode::Consume => consume(&arguments, client).await,
+        Mode::Latency => pace(&arguments, client).await,
+    }
 }
 
 async fn produce(arguments: &Arguments, client: Client) -> Result<(), Failure> {
