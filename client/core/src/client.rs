@@ -11,7 +11,7 @@
 //! ```
 
 use crate::admin::AdminRoom;
-use crate::call::{CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId};
+use crate::call::{Call, CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId};
 use crate::error::{CallError, Error, SecurityError};
 use crate::fetch::FetchRoom;
 use crate::fetch::inbox::Inbox;
@@ -118,8 +118,9 @@ pub struct Client {
     wanted: BTreeMap<RoomId, Vec<Arc<str>>>,
     facts: VecDeque<(RoomId, Fact)>,
     finished: VecDeque<Action>,
-    /// Whose call went out last: the others come first.
-    last_caller: Option<RoomId>,
+    /// Whose call went out last, of the producers and of the other rooms: the others come first.
+    last_producer: Option<RoomId>,
+    last_other: Option<RoomId>,
     random: fastrand::Rng,
     /// Something happened since the rooms were polled last.
     dirty: bool,
@@ -142,7 +143,8 @@ impl Client {
             wanted: BTreeMap::new(),
             facts: VecDeque::new(),
             finished: VecDeque::new(),
-            last_caller: None,
+            last_producer: None,
+            last_other: None,
             random,
             dirty: false,
         }
@@ -389,25 +391,40 @@ impl Client {
 
     /// Calls out, one room after the other: rooms that want the same connection share its places,
     /// now and from one round to the next. Returns whether there were any.
+    ///
+    /// Producers take turns among themselves. A consumer calls again with every answer, and if that
+    /// counted as a turn, the first producer behind it would be next each time.
     fn route_calls(&mut self, now: Now, ids: &[RoomId]) -> bool {
         let mut moved = false;
         loop {
-            let last = ids.iter().position(|id| Some(*id) == self.last_caller);
-            let first = last.map_or(0, |last| last + 1);
-            let turn = ids.iter().cycle().skip(first).take(ids.len());
-            let next = turn
-                .copied()
-                .find_map(|id| Some((id, self.poll_call(now, id)?)));
-            let Some((id, call)) = next else {
+            let next = self.poll_turn(now, ids, false);
+            let Some((id, call)) = next.or_else(|| self.poll_turn(now, ids, true)) else {
                 return moved;
             };
-            self.last_caller = Some(id);
+            let last = match id {
+                RoomId::Producer(_) => &mut self.last_producer,
+                _ => &mut self.last_other,
+            };
+            *last = Some(id);
             self.router.handle_call(now, call);
             moved = true;
         }
     }
 
-    fn poll_call(&mut self, now: Now, id: RoomId) -> Option<crate::call::Call> {
+    /// The next call of a producer, or of another room, beginning behind the one that called last.
+    fn poll_turn(&mut self, now: Now, ids: &[RoomId], of_producer: bool) -> Option<(RoomId, Call)> {
+        let last = match of_producer {
+            true => self.last_producer,
+            false => self.last_other,
+        };
+        let last = ids.iter().position(|id| Some(*id) == last);
+        let turn = ids.iter().cycle().skip(last.map_or(0, |last| last + 1));
+        let turn = turn.take(ids.len()).copied();
+        turn.filter(|id| matches!(id, RoomId::Producer(_)) == of_producer)
+            .find_map(|id| Some((id, self.poll_call(now, id)?)))
+    }
+
+    fn poll_call(&mut self, now: Now, id: RoomId) -> Option<Call> {
         let permits = self.router.permits();
         match id {
             RoomId::Router => None,
