@@ -66,7 +66,8 @@ pub enum Coordinated {
 /// Where a call goes. The router finds the connection, looking the coordinator up first if need be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
-    /// Whichever broker can be reached soonest.
+    /// Whichever broker can be reached soonest. Others may be asked as well while it does not
+    /// answer, so only for what may be asked twice.
     AnyBroker,
     /// This one (a partition's leader: the room knows the leader from the cluster).
     Broker(BrokerId),
@@ -106,7 +107,7 @@ pub struct CallId {
 
 /// One request to one broker. It is tried once: what to do about a failure is the room's decision.
 /// Until it is written it may wait for a route (a connection, a coordinator) until `give_up_us`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     /// Comes back with the reply.
     pub id: CallId,
@@ -126,7 +127,7 @@ pub struct Call {
 }
 
 /// The requests that rooms make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each variant is Kafka's request of that name")]
 pub enum Body {
     Metadata(messages::MetadataRequest),
@@ -299,6 +300,9 @@ pub enum Fact {
         /// A numbered batch was given up and may turn up late: what follows needs another epoch.
         gap: bool,
     },
+    /// Brokers that failed, have not answered since, and are being tried again: all of them, whenever
+    /// that changes. What they lead is best asked for elsewhere.
+    BrokersSilent(Arc<BTreeSet<BrokerId>>),
     /// Every broker and every bootstrap address failed; trying goes on. For the `why` of a room's
     /// own timeouts.
     NoBrokerReachable {

@@ -169,6 +169,11 @@ impl Connection {
         matches!(self.state, State::BackingOff { .. })
     }
 
+    /// Being opened, or about to be, although the broker has failed and not answered since.
+    pub(crate) fn is_silent(&self, peer: &Peer) -> bool {
+        peer.is_suspect && !matches!(self.state, State::Idle | State::Ready { .. })
+    }
+
     /// Failures since a request was last answered.
     pub(crate) fn failures(&self) -> u32 {
         self.backoff

@@ -7,6 +7,7 @@
 
 mod choice;
 mod coordinators;
+mod hedge;
 
 use crate::call::{
     BrokerId, Call, CallId, Coordinated, Destination, Fact, Lane, Permits, Reply, RoomId,
@@ -23,7 +24,8 @@ use crate::token::{Token, TokenError};
 use bytes::Bytes;
 use coordinators::{Coordinators, Found};
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, VecDeque};
+use hedge::Hedges;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Calls that wait for a route or on a connection, all together; the next one fails at once. Rooms
@@ -41,10 +43,14 @@ pub(crate) struct Router {
     coordinators: Coordinators,
     cluster: Arc<Cluster>,
     waiting: VecDeque<Call>,
+    hedges: Hedges,
     permits: Permits,
     /// The newest features that a broker told of: epoch and `transaction.version`.
     features: (i64, i16),
+    /// As told last, and whether it has to be looked at again.
+    silent: (Arc<BTreeSet<BrokerId>>, bool),
     facts: VecDeque<Fact>,
+    ended: VecDeque<(CallId, Result<Reply, CallError>)>,
     out: Output,
 }
 
@@ -67,9 +73,12 @@ impl Router {
             coordinators: Coordinators::default(),
             cluster: Arc::default(),
             waiting: VecDeque::new(),
+            hedges: Hedges::default(),
             permits: Permits::default(),
             features: (-1, 0),
+            silent: Default::default(),
             facts: VecDeque::new(),
+            ended: VecDeque::new(),
             out: Output::default(),
         }
     }
@@ -211,8 +220,9 @@ impl Router {
             .waiting
             .iter()
             .map(|call| (call.give_up_us, Timer::Route));
-        let coordinators = self.coordinators.poll_timeout();
-        connections.chain(give_up).chain(coordinators).min()
+        let own = self.coordinators.poll_timeout().into_iter();
+        let own = own.chain(self.hedges.poll_timeout());
+        connections.chain(give_up).chain(own).min()
     }
 
     /// What the shell must do.
@@ -227,7 +237,17 @@ impl Router {
 
     /// The end of a room's call.
     pub(crate) fn poll_ended(&mut self) -> Option<(CallId, Result<Reply, CallError>)> {
-        self.out.ended.pop_front()
+        self.collect_ended();
+        self.ended.pop_front()
+    }
+
+    /// Of a call that several brokers were asked, one end is the room's.
+    fn collect_ended(&mut self) {
+        for (id, result) in std::mem::take(&mut self.out.ended) {
+            if self.hedges.ends(id, &result) {
+                self.ended.push_back((id, result));
+            }
+        }
     }
 
     fn route(&mut self, now: Now, call: Call) {
@@ -295,6 +315,7 @@ impl Router {
             self.refuse(call, "the cluster's metadata does not list it");
             return;
         }
+        self.hedges.note(now, broker, &call);
         let key = (broker, call.lane);
         let options = &self.options;
         self.connections
@@ -350,6 +371,9 @@ impl Router {
         let Some((connection, peer)) = self.connections.get_mut(&key).zip(peer) else {
             return;
         };
+        let silence =
+            |connection: &Connection, peer: &Peer| (peer.is_suspect, connection.is_silent(peer));
+        let before = silence(connection, peer);
         let mut context = Context {
             now,
             options: &self.options,
@@ -359,6 +383,7 @@ impl Router {
             out: &mut self.out,
         };
         act(connection, &mut context);
+        self.silent.1 |= silence(connection, peer) != before;
         self.permits.set_busy(key.0, key.1, connection.is_busy(now));
         let told = self.out.features.take();
         if let Some(newer) = told.filter(|(epoch, _)| *epoch > self.features.0) {
@@ -374,17 +399,49 @@ impl Router {
             if std::mem::take(&mut self.out.unsecured) {
                 self.fail_unsecured(now);
             }
+            self.collect_ended();
             for broker in std::mem::take(&mut self.out.lost) {
                 self.coordinators.forget_broker(broker);
+                self.hedges.handle_lost(now, broker);
                 if broker.0 >= 0 {
                     self.ask_for_metadata();
                 }
             }
             if let Some(unsent) = self.out.unsent.pop_front() {
                 self.handle_unsent(now, unsent);
-            } else if !self.settle_lookup(now) {
+            } else if !self.ask_another(now) && !self.settle_lookup(now) {
                 break;
             }
+        }
+        self.tell_silent();
+    }
+
+    /// Makes a call again that another broker may answer sooner, if there is one.
+    fn ask_another(&mut self, now: Now) -> bool {
+        let mut hedges = std::mem::take(&mut self.hedges);
+        let again = hedges.poll_again(now, |call, asked| {
+            self.choose_another(now, call.lane, asked)
+        });
+        self.hedges = hedges;
+        again
+            .map(|(broker, call)| self.push(now, broker, call))
+            .is_some()
+    }
+
+    fn tell_silent(&mut self) {
+        if !std::mem::take(&mut self.silent.1) {
+            return;
+        }
+        let is_silent = |(key, connection): &(&Key, &Connection)| {
+            let peer = self.peers.get(&key.0);
+            key.0.0 >= 0 && peer.is_some_and(|peer| connection.is_silent(peer))
+        };
+        let silent = self.connections.iter().filter(is_silent);
+        let silent: BTreeSet<BrokerId> = silent.map(|((broker, _), _)| *broker).collect();
+        if silent != *self.silent.0 {
+            self.silent.0 = Arc::new(silent);
+            let fact = Fact::BrokersSilent(self.silent.0.clone());
+            self.facts.push_back(fact);
         }
     }
 
@@ -395,6 +452,9 @@ impl Router {
             why,
             unreachable,
         } = unsent;
+        if !self.hedges.is_wanted(call.id, from) {
+            return;
+        }
         let certain = matches!(call.destination, Destination::Broker(_));
         let connection = self.connections.get(&(from, call.lane));
         let unsecured = connection.and_then(Connection::unsecured).cloned();
@@ -413,11 +473,12 @@ impl Router {
 
     /// Takes the ends of the router's own calls out of the rooms' way.
     fn settle_lookup(&mut self, now: Now) -> bool {
-        let mut ended = self.out.ended.iter();
+        self.collect_ended();
+        let mut ended = self.ended.iter();
         let Some(at) = ended.position(|(id, _)| id.room == RoomId::Router) else {
             return false;
         };
-        let Some((id, reply)) = self.out.ended.remove(at) else {
+        let Some((id, reply)) = self.ended.remove(at) else {
             return false;
         };
         let random = &mut self.random;
@@ -526,6 +587,7 @@ impl Router {
 
     fn handle_cluster(&mut self, now: Now, cluster: &Arc<Cluster>) {
         self.cluster = cluster.clone();
+        self.silent.1 = true;
         for (id, broker) in &cluster.brokers {
             let address = Address {
                 host: broker.host.clone(),

@@ -4,6 +4,7 @@ mod closing;
 mod consumers;
 mod coordinators;
 mod handshake;
+mod hanging;
 mod metadata;
 mod reaching;
 mod requests;

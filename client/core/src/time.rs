@@ -38,6 +38,8 @@ pub enum Timer {
     Request,
     /// A call waits too long for a route.
     Route,
+    /// A call that any broker may answer goes to another one too.
+    Hedge,
     /// A broker asked us to be slower (`throttle_time_ms`).
     Throttle,
     /// An idle connection is closed.

@@ -5,8 +5,8 @@
 use super::{Cluster, Topic};
 use crate::backoff::Backoff;
 use crate::call::{
-    Body, Call, CallId, Destination, Fact, Lane, Outcome, Permits, Reply, RequestId, Response,
-    Room, RoomId,
+    Body, BrokerId, Call, CallId, Destination, Fact, Lane, Outcome, Permits, Reply, RequestId,
+    Response, Room, RoomId,
 };
 use crate::error::{CallError, Error};
 use crate::options::ClientOptions;
@@ -35,6 +35,8 @@ pub struct MetadataRoom {
     read_us: Option<u64>,
     /// Topics in use, and by how many.
     wanted: BTreeMap<Arc<str>, usize>,
+    /// Brokers that do not answer.
+    silent: Arc<BTreeSet<BrokerId>>,
     waits: Vec<Wait>,
     stale: bool,
     /// Something is wanted that no request has asked for yet.
@@ -90,6 +92,7 @@ impl MetadataRoom {
             cluster: Arc::default(),
             read_us: None,
             wanted: BTreeMap::new(),
+            silent: Arc::default(),
             waits: Vec::new(),
             stale: false,
             unasked: false,
@@ -154,9 +157,18 @@ impl MetadataRoom {
     fn is_wanting(&self) -> bool {
         let missing = |topic: &Arc<str>| match self.cluster.topics.get(topic) {
             None => true,
-            Some(known) => known.error.meaning().retriable || lacks_leader(known),
+            Some(known) => known.error.meaning().retriable || self.lacks_leader(known),
         };
         self.stale || !self.waits.is_empty() || self.wanted.keys().any(missing)
+    }
+
+    /// A leader that does not answer is as good as none: its successor is not long in coming, and
+    /// nobody but the cluster will say so.
+    fn lacks_leader(&self, topic: &Topic) -> bool {
+        let is_missing =
+            |leader: Option<BrokerId>| leader.is_none_or(|id| self.silent.contains(&id));
+        let mut leaders = topic.partitions.iter().map(|partition| partition.leader);
+        leaders.any(is_missing)
     }
 
     fn read(&mut self, now: Now, response: &MetadataResponse, asked: &BTreeSet<Arc<str>>) {
@@ -313,6 +325,7 @@ impl Room for MetadataRoom {
                 }
             }
             Fact::MetadataStale => self.stale = true,
+            Fact::BrokersSilent(silent) => self.silent = silent.clone(),
             Fact::LeaderHint { .. } => self.handle_hint(fact),
             Fact::NoBrokerReachable { why } => self.last_failure = Some(why.clone()),
             _ => {}
@@ -401,11 +414,4 @@ impl Room for MetadataRoom {
         });
         self.due().into_iter().chain(waits).min()
     }
-}
-
-fn lacks_leader(topic: &Topic) -> bool {
-    topic
-        .partitions
-        .iter()
-        .any(|partition| partition.leader.is_none())
 }

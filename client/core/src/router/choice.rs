@@ -12,10 +12,34 @@ impl Router {
     /// cost a whole request's timeout. `None` while all are backing off: time or news will bring
     /// another try.
     pub(super) fn choose_any(&mut self, now: Now, lane: Lane) -> Option<BrokerId> {
+        self.choose(now, lane, |_| true)
+    }
+
+    /// The same among those that were not asked yet. A bootstrap address is no other broker, once
+    /// brokers are known.
+    pub(super) fn choose_another(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        asked: &[BrokerId],
+    ) -> Option<BrokerId> {
+        let is_known = !self.cluster.brokers.is_empty();
+        self.choose(now, lane, |id| {
+            let is_same = asked.contains(&id) || (is_known && id.0 < 0);
+            !is_same
+        })
+    }
+
+    fn choose(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        may_be: impl Fn(BrokerId) -> bool,
+    ) -> Option<BrokerId> {
         let mut best: Option<(Rank, u32, usize, BrokerId)> = None;
         // Spreads clients that start at the same moment over brokers.
         let start = self.random.usize(0..self.peers.len().max(1));
-        let peers = self.peers.keys().copied();
+        let peers = self.peers.keys().copied().filter(|id| may_be(*id));
         for id in peers.clone().skip(start).chain(peers.take(start)) {
             let connection = self.connections.get(&(id, lane));
             let Some(rank) = self.rank(now, id, connection) else {
