@@ -183,9 +183,11 @@ impl MetadataRoom {
         self.trying_since_us = None;
         self.last_failure = None;
         // Each time that nothing is new the next request waits longer.
-        let changed = *self.cluster != next;
-        if changed {
+        if self.cluster.brokers != next.brokers || self.cluster.topics != next.topics {
             self.backoff.reset();
+        }
+        // Under KRaft each answer names another broker as the controller: that is no news to hurry for.
+        if *self.cluster != next {
             self.publish(next);
         }
         self.hold_off(now);

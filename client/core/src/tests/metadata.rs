@@ -124,6 +124,25 @@ fn line_50_one_request_at_a_time_and_stale_news_only_with_backoff() {
 }
 
 #[test]
+fn another_controller_in_each_answer_is_no_reason_to_ask_sooner() {
+    let mut room = wanting(&["a"]);
+    let mut asked = Vec::new();
+    for ms in 0..10_000 {
+        room.handle_fact(now_ms(ms), &Fact::MetadataStale);
+        if let Some(call) = room.poll_call(now_ms(ms), &all()) {
+            asked.push(ms);
+            // As a broker under KRaft does.
+            let controller = 1 + i32::try_from(asked.len() % 2).unwrap();
+            let answer = response(vec![topic("a", T, &[(1, 0)])]);
+            let answer = answer.with_controller_id(controller.into());
+            reply(&mut room, now_ms(ms), call.id, answer);
+        }
+    }
+    let waits: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.last().is_some_and(|wait| *wait >= 800), "{waits:?}");
+}
+
+#[test]
 fn metadata_is_read_again_when_it_is_old_and_not_before() {
     let mut room = wanting(&["a"]);
     let call = room.poll_call(now_ms(0), &all()).unwrap();
