@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use tidewatch_client_core::call::{GroupMetadata, OffsetAndMetadata, Outcome, TopicPartition};
 use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
-use tidewatch_client_core::fetch::inbox::{Event, Inbox, PartitionStatus};
+use tidewatch_client_core::fetch::inbox::{Event, Inbox, PartitionStatus, Progress};
 use tidewatch_client_core::fetch::{self, OffsetSpec, Start};
 use tidewatch_client_core::group;
 use tidewatch_client_core::options::ConsumerOptions;
@@ -160,23 +160,42 @@ impl Consumer {
     /// The client was closed.
     pub async fn unsubscribe(&self) -> Result<(), Error> {
         self.inbox.settle();
-        self.group("unsubscribe", group::Command::Unsubscribe)
-            .await
-            .map(|_| ())
+        let left = self.group("unsubscribe", group::Command::Unsubscribe).await;
+        self.inbox.forget_member();
+        left.map(|_| ())
     }
 
-    /// The member as its group knows it, by value: transactions that commit its offsets carry it.
-    /// Of generation -1 while it is in none.
+    /// The member as of the last [`Event::Rebalance`] that [`next`](Self::next) gave, by value:
+    /// transactions that commit its offsets carry it. The group may have replaced it meanwhile; its
+    /// coordinator then refuses the offsets, and rightly (KIP-447). Of generation -1 before the
+    /// first, and without a subscription.
+    ///
+    /// [`Transaction::send_positions`](crate::Transaction::send_positions) takes it together with
+    /// the positions.
+    pub fn group_metadata(&self) -> GroupMetadata {
+        self.inbox.member()
+    }
+
+    /// Reads every partition on from where the group has committed; from where it was begun to be
+    /// read, while the group has committed nothing of it. For after a transaction that was made of
+    /// this consumer's records has failed: whatever its end, they come again if it was not committed
+    /// and do not if it was. Under `isolation.level` `read_committed` the look-up waits until that
+    /// end is decided; it goes on in the background, and [`next`](Self::next) waits for it.
+    ///
+    /// Nothing from before is delivered once this has returned. What the group gives to another
+    /// member meanwhile is that member's.
+    ///
+    /// Cancellation-safe: once polled, it happens.
     ///
     /// # Errors
-    /// The client was closed.
-    pub async fn group_metadata(&self) -> Result<GroupMetadata, Error> {
-        let doing = "look at the group";
-        let command = Command::Group(self.number, group::Command::Metadata);
-        match self.handle.request(doing, command).await? {
-            Outcome::Group(metadata) => Ok(metadata),
-            other => Err(crate::client::unexpected(doing, &other)),
-        }
+    /// No `group.id`; the client was closed.
+    pub async fn rewind(&mut self) -> Result<(), Error> {
+        self.fetch("rewind", fetch::Command::Rewind).await
+    }
+
+    /// For a transaction: how far the reader is, and as whom.
+    pub(crate) fn take_progress(&self) -> Result<Progress, Error> {
+        self.inbox.take_progress()
     }
 
     /// Reads exactly these partitions from now on, each from where it says. Positions are looked up

@@ -1,6 +1,7 @@
 //! The handles of transactions: a producer that only sends inside of one, and the open one.
 
 use crate::client::unexpected;
+use crate::consumer::Consumer;
 use crate::handle::Handle;
 use crate::producer::{Producer, ProducerRecord, SendError};
 use std::sync::OnceLock;
@@ -175,6 +176,59 @@ impl Transaction<'_> {
             .ask("send offsets to a transaction", command)
             .await
             .map(drop)
+    }
+
+    /// Commits with the transaction everything that `consumer` has delivered: its positions, in the
+    /// name of the member that its reader knows it to be. Exactly once from topic to topic is then:
+    ///
+    /// ```no_run
+    /// use tidewatch_client::{
+    ///     Consumer, Error, Event, Fetched, ProducerRecord, TransactionalProducer,
+    /// };
+    ///
+    /// # async fn run(mut consumer: Consumer, mut producer: TransactionalProducer) -> Result<(), Error> {
+    /// loop {
+    ///     let Event::Records(records) = consumer.next().await? else {
+    ///         // Nothing is open here: partitions that the group takes are given up at once.
+    ///         continue;
+    ///     };
+    ///     match transfer(&consumer, &mut producer, records).await {
+    ///         Err(error) if error.is_fenced() => return Err(error),
+    ///         // The transaction is aborted; what it was made of is read again.
+    ///         Err(_) => consumer.rewind().await?,
+    ///         Ok(()) => {}
+    ///     }
+    /// }
+    /// # }
+    ///
+    /// async fn transfer(
+    ///     consumer: &Consumer,
+    ///     producer: &mut TransactionalProducer,
+    ///     records: Fetched,
+    /// ) -> Result<(), Error> {
+    ///     let transaction = producer.begin().await?;
+    ///     for record in records {
+    ///         let value = record?.value.unwrap_or_default().to_ascii_uppercase();
+    ///         // A send that fails makes the commit refuse.
+    ///         let _ = transaction.send(ProducerRecord::to("loud").value(&value)).await;
+    ///     }
+    ///     transaction.send_positions(consumer).await?;
+    ///     transaction.commit().await
+    /// }
+    /// ```
+    ///
+    /// The consumer needs `enable.auto.commit=false`, and `isolation.level=read_committed` so that
+    /// who reads on waits for the end of the transaction before.
+    ///
+    /// # Errors
+    /// A rebalance has taken partitions of which the transaction was made, or has left the member in
+    /// an earlier generation; `enable.auto.commit` is on; as [`send_offsets`](Self::send_offsets).
+    /// The transaction can only be aborted, and the consumer
+    /// [rewound](crate::Consumer::rewind).
+    pub async fn send_positions(&self, consumer: &Consumer) -> Result<(), Error> {
+        let progress = consumer.take_progress()?;
+        self.send_offsets(progress.positions, &progress.member)
+            .await
     }
 
     /// Commits: everything that was sent stands, or nothing of it does.

@@ -220,6 +220,26 @@ pub enum Fact {
         consumer: u32,
         /// New ones only; none where nothing is new.
         partitions: Arc<[(TopicPartition, Option<OffsetAndMetadata>)]>,
+        /// As whom it has them.
+        member: GroupMetadata,
+    },
+    /// A consumer goes back to where its group has committed; `Committed` answers it.
+    CommittedWanted {
+        /// The consumer.
+        consumer: u32,
+        /// All that it reads.
+        partitions: Arc<[TopicPartition]>,
+        /// Comes back with the answer. A later one takes its place.
+        round: u64,
+    },
+    /// Where a consumer's group has committed.
+    Committed {
+        /// The consumer.
+        consumer: u32,
+        /// `None` where it has nothing.
+        committed: Arc<[(TopicPartition, Option<OffsetAndMetadata>)]>,
+        /// As it was asked for.
+        round: u64,
     },
     /// A consumer has to give partitions up; `Revoked` answers it.
     Revoking {
@@ -409,8 +429,6 @@ pub enum Outcome {
     Cluster(Arc<Cluster>),
     /// One entry per partition asked for, in its order. For ListOffsets: offset -1 where there is none.
     Offsets(Vec<(TopicPartition, OffsetAndMetadata)>),
-    /// A member as its group knows it.
-    Group(GroupMetadata),
     /// How the last transaction ended; `None` where there was none.
     Transaction(Option<TransactionEnd>),
     /// One entry per topic asked for (CreateTopics, DeleteTopics).

@@ -14,6 +14,7 @@ mod position;
 pub mod records;
 mod request;
 mod response;
+mod rewind;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,10 @@ pub enum Command {
     Pause(Vec<TopicPartition>),
     /// Ends a pause.
     Resume(Vec<TopicPartition>),
+    /// Reads every partition on from where the group has committed; from where it was begun to be
+    /// read, while the group has committed nothing. Nothing from before is delivered once this is
+    /// finished; the look-up goes on behind it.
+    Rewind,
     /// Looks offsets up; they need not be of assigned partitions. Finishes with
     /// [`Outcome::Offsets`].
     ListOffsets(Vec<(TopicPartition, OffsetSpec)>),
@@ -85,6 +90,8 @@ pub struct FetchRoom {
     next_call: u64,
     next_epoch: u64,
     next_served: u64,
+    /// How often the group was asked where to go back to.
+    rewinds: u64,
 }
 
 /// A call under way.
@@ -145,6 +152,7 @@ impl FetchRoom {
             next_call: 0,
             next_epoch: 0,
             next_served: 0,
+            rewinds: 0,
         }
     }
 
@@ -169,6 +177,7 @@ impl FetchRoom {
             Command::Seek(wanted) => self.seek(wanted),
             Command::Pause(partitions) => self.set_paused(&partitions, true),
             Command::Resume(partitions) => self.set_paused(&partitions, false),
+            Command::Rewind => self.rewind(),
             Command::ListOffsets(wanted) => return self.list_offsets(now, request, &wanted),
         };
         self.finished
@@ -273,6 +282,11 @@ impl FetchRoom {
             (Start::Reset, OffsetReset::None) => State::Parked,
         };
         self.restart(partition, state);
+        if let State::Fetching(position) = state
+            && let Some(entry) = self.partitions.get_mut(partition)
+        {
+            entry.origin = Some(position);
+        }
         if state == State::Parked {
             let why = format!(
                 "failed to fetch {partition}: it has no committed offset and auto.offset.reset is \

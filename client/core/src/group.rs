@@ -9,6 +9,7 @@ mod classic;
 mod line;
 mod offsets;
 mod requests;
+mod rewind;
 pub mod subscription;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::time::{Now, Timer};
 use classic::{Errand, Member, Stamp};
 use line::{Line, Origin, Queued, UnderWay};
 use offsets::{Job, Step, is_of_generation};
+use rewind::Rewind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
@@ -48,8 +50,6 @@ pub enum Command {
     /// Gives all partitions up, commits what was delivered if `enable.auto.commit` says so, and
     /// leaves the group. A static member keeps its place in it.
     Unsubscribe,
-    /// The member as its group knows it. Finishes with [`Outcome::Group`].
-    Metadata,
 }
 
 /// One consumer's group: committed offsets, and membership.
@@ -63,8 +63,9 @@ pub struct GroupRoom {
     cluster: Arc<Cluster>,
     /// What the user asked for, and the member's own commits.
     asked: Line,
-    /// What the member looks up.
+    /// What the member looks up, and what its reader goes back to.
     own: Line,
+    rewind: Option<Rewind>,
     facts: VecDeque<Fact>,
     finished: VecDeque<(RequestId, Result<Outcome, Error>)>,
     next_number: u64,
@@ -82,6 +83,7 @@ impl GroupRoom {
             cluster: Arc::default(),
             asked: Line::new(options.retry_backoff_ms),
             own: Line::new(options.retry_backoff_ms),
+            rewind: None,
             options,
             facts: VecDeque::new(),
             finished: VecDeque::new(),
@@ -99,10 +101,6 @@ impl GroupRoom {
                 return self.finished.push_back((request, end));
             }
             Command::Unsubscribe => return self.member.unsubscribe(request),
-            Command::Metadata => {
-                let standing = Outcome::Group(self.member.standing().clone());
-                return self.finished.push_back((request, Ok(standing)));
-            }
         };
         if let Some(end) = self.refuse(&job) {
             return self.finished.push_back((request, end));
@@ -144,6 +142,7 @@ impl GroupRoom {
     /// Whatever time brings, and what the member wants by now.
     fn handle_time(&mut self, now: Now) {
         self.expire(now);
+        self.retry_rewind(now);
         let cluster = Arc::clone(&self.cluster);
         self.member.handle_time(now, &cluster);
         while let Some(errand) = self.member.poll_errand() {
@@ -204,6 +203,7 @@ impl GroupRoom {
                 self.member.handle_committed(committed);
             }
             Origin::LookUp(number) => self.member.handle_looked_up(now, number, end),
+            Origin::Rewind(round) => self.handle_rewound(now, round, end),
         }
     }
 
@@ -341,9 +341,15 @@ impl GroupRoom {
 }
 
 impl Room for GroupRoom {
-    fn handle_fact(&mut self, _now: Now, fact: &Fact) {
-        if let Fact::ClusterChanged(cluster) = fact {
-            self.cluster = Arc::clone(cluster);
+    fn handle_fact(&mut self, now: Now, fact: &Fact) {
+        match fact {
+            Fact::ClusterChanged(cluster) => self.cluster = Arc::clone(cluster),
+            Fact::CommittedWanted {
+                consumer,
+                partitions,
+                round,
+            } if *consumer == self.room => self.start_rewind(now, *round, partitions.to_vec()),
+            _ => {}
         }
         self.member.handle_fact(fact);
     }
@@ -388,7 +394,8 @@ impl Room for GroupRoom {
             .poll_timeout()
             .into_iter()
             .chain(self.own.poll_timeout());
-        let lines = lines.map(|at_us| (at_us, Timer::Retry));
+        let rewind = self.rewind.as_ref().and_then(|rewind| rewind.retry_at_us);
+        let lines = lines.chain(rewind).map(|at_us| (at_us, Timer::Retry));
         lines.chain(self.member.poll_timeout()).min()
     }
 }

@@ -11,12 +11,10 @@ impl FetchRoom {
             Fact::Assigned {
                 consumer,
                 partitions,
+                member,
             } if *consumer == self.room => {
                 let start = |offset: &Option<OffsetAndMetadata>| match offset {
-                    Some(committed) => Start::Committed {
-                        offset: committed.offset,
-                        leader_epoch: committed.leader_epoch,
-                    },
+                    Some(committed) => Start::of_group(committed),
                     None => Start::Reset,
                 };
                 let wanted = partitions
@@ -24,7 +22,7 @@ impl FetchRoom {
                     .map(|(p, offset)| (p.clone(), start(offset)));
                 self.assign(wanted.collect());
                 let assigned = partitions.iter().map(|(partition, _)| partition.clone());
-                self.inbox.tell_assigned(assigned.collect());
+                self.inbox.tell_assigned(assigned.collect(), member.clone());
             }
             Fact::Revoking {
                 consumer,
@@ -46,6 +44,11 @@ impl FetchRoom {
             Fact::PositionsWanted { consumer } if *consumer == self.room => {
                 self.tell_delivered(|_| true);
             }
+            Fact::Committed {
+                consumer,
+                committed,
+                round,
+            } if *consumer == self.room => self.handle_committed(*round, committed),
             Fact::MembershipFailed { consumer, error } if *consumer == self.room => {
                 self.inbox.tell_failed(error.clone());
             }

@@ -1,11 +1,13 @@
 //! What the room and the reader's thread share: pieces that wait to be read, whose turn it is, and
 //! how each partition fares. Its lock is held for moments, never while records are read.
 
+mod progress;
 mod rebalance;
 
+pub use progress::Progress;
 pub use rebalance::{Rebalance, Revocation};
 
-use crate::call::TopicPartition;
+use crate::call::{GroupMetadata, TopicPartition};
 use crate::error::Error;
 use crate::fetch::buffer::Buffer;
 use crate::fetch::position::{Cursor, FetchPosition};
@@ -98,6 +100,8 @@ pub(crate) struct Unreadable {
 #[derive(Debug)]
 pub struct Inbox {
     read_committed: bool,
+    group: Arc<str>,
+    auto_commit: bool,
     pub(crate) buffer: Arc<Buffer>,
     pulse: Arc<Pulse>,
     shared: Mutex<Shared>,
@@ -116,6 +120,10 @@ struct Shared {
     given_up: Vec<u64>,
     /// Partitions of which a piece went out since they were last settled.
     lent: Vec<TopicPartition>,
+    /// The member that the reader knows itself to be.
+    member: Option<GroupMetadata>,
+    /// What the group took while records of it were delivered and in no transaction's offsets.
+    forfeited: Option<TopicPartition>,
     reader: Option<Waker>,
     closed: bool,
 }
@@ -157,6 +165,8 @@ impl Inbox {
     pub fn new(options: &ConsumerOptions, driver: Waker) -> Arc<Self> {
         Arc::new(Self {
             read_committed: options.read_committed,
+            group: Arc::from(options.group_id.as_deref().unwrap_or_default()),
+            auto_commit: options.auto_commit,
             buffer: Buffer::new(driver.clone()),
             pulse: Pulse::new(driver),
             shared: Mutex::default(),
@@ -271,6 +281,11 @@ impl Inbox {
         cursor.set_unread(0);
         let fresh = Slot::new(Arc::clone(cursor));
         let old = shared.slots.insert(partition.clone(), fresh);
+        if let Some(old) = &old
+            && let Some(slot) = shared.slots.get_mut(partition)
+        {
+            slot.is_leaving = old.is_leaving;
+        }
         shared.turns.retain(|turn| turn.partition() != partition);
         drop(shared);
         drop(old);
@@ -285,6 +300,9 @@ impl Inbox {
     /// A partition is no longer assigned.
     pub(crate) fn remove(&self, partition: &TopicPartition, cursor: &Cursor, epoch: u64) {
         let mut shared = self.lock();
+        if cursor.standing().owes {
+            shared.forfeit(partition);
+        }
         cursor.restart(epoch, None);
         let removed = shared.slots.remove(partition);
         shared.turns.retain(|turn| turn.partition() != partition);

@@ -2,7 +2,7 @@
 //! provisional, and the cursor, which moves as records are delivered.
 
 use crate::backoff::Backoff;
-use crate::call::BrokerId;
+use crate::call::{BrokerId, OffsetAndMetadata};
 use crate::time::Now;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,16 @@ pub enum Start {
     },
     /// As `auto.offset.reset` says.
     Reset,
+}
+
+impl Start {
+    /// Where a group has committed.
+    pub(crate) fn of_group(committed: &OffsetAndMetadata) -> Self {
+        Self::Committed {
+            offset: committed.offset,
+            leader_epoch: committed.leader_epoch,
+        }
+    }
 }
 
 /// What ListOffsets can be asked for (Kafka's `OffsetSpec`).
@@ -90,6 +100,8 @@ pub(crate) struct Standing {
     pub(crate) position: Option<i64>,
     /// The epoch of the leader that appended the last record delivered, -1 where there is none.
     pub(crate) leader_epoch: i32,
+    /// Records were delivered whose positions no transaction has taken yet.
+    pub(crate) owes: bool,
 }
 
 impl Cursor {
@@ -99,6 +111,7 @@ impl Cursor {
                 epoch,
                 position: None,
                 leader_epoch: -1,
+                owes: false,
             }),
             paused: AtomicBool::new(false),
             unread: AtomicUsize::new(0),
@@ -116,19 +129,36 @@ impl Cursor {
             epoch,
             position: position.map(|position| position.offset),
             leader_epoch: position.map_or(-1, |position| position.leader_epoch),
+            owes: false,
         };
     }
 
-    /// Moves to `next_offset`, if `epoch` still holds.
+    /// Moves to `next_offset`, if `epoch` still holds: over a record that is delivered, or over what
+    /// cannot be seen.
     #[inline]
-    pub(crate) fn advance(&self, epoch: u64, next_offset: i64, leader_epoch: i32) -> bool {
+    pub(crate) fn advance(
+        &self,
+        epoch: u64,
+        next_offset: i64,
+        leader_epoch: i32,
+        delivers: bool,
+    ) -> bool {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.epoch != epoch {
             return false;
         }
         standing.position = Some(next_offset);
         standing.leader_epoch = leader_epoch;
+        standing.owes |= delivers;
         true
+    }
+
+    /// A transaction has taken the position as it is now.
+    pub(crate) fn take_owed(&self) -> Standing {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = *standing;
+        standing.owes = false;
+        taken
     }
 
     #[inline]
@@ -164,6 +194,9 @@ pub(crate) struct Partition {
     /// The leader, or that there was none, when the last call was refused: another one lifts the
     /// backoff.
     pub(crate) refused_by: Option<Option<(BrokerId, i32)>>,
+    /// Where the partition was begun to be read: an abort goes back to there while nothing is
+    /// committed.
+    pub(crate) origin: Option<FetchPosition>,
     /// The leader, with its epoch, whose log is known to hold what was read before the position.
     pub(crate) validated_by: Option<(BrokerId, i32)>,
     /// The replica that the leader told us to fetch from (KIP-392).
@@ -200,6 +233,9 @@ pub(crate) enum State {
     OutOfRange(i64),
     /// The reader will come upon something unreadable and report it.
     Unreadable,
+    /// The group is asked where it has committed (this round of asking); where it has not, the
+    /// partition begins where it began before.
+    Rewinding(u64, Option<FetchPosition>),
     /// Nothing is done before a seek; the reader was told why.
     Parked,
 }
@@ -223,6 +259,7 @@ impl Partition {
             retry_at_us: None,
             backoff,
             refused_by: None,
+            origin: None,
             validated_by: None,
             follower: None,
             missing_since_us: None,
@@ -282,14 +319,15 @@ mod tests {
     fn nothing_of_an_older_epoch_moves_the_cursor() {
         let cursor = Cursor::new(1);
         cursor.restart(2, Some(FetchPosition::at(10)));
-        assert!(!cursor.advance(1, 99, 0));
-        assert!(cursor.advance(2, 11, 7));
+        assert!(!cursor.advance(1, 99, 0, true));
+        assert!(cursor.advance(2, 11, 7, true));
         assert_eq!(
             cursor.standing(),
             Standing {
                 epoch: 2,
                 position: Some(11),
-                leader_epoch: 7
+                leader_epoch: 7,
+                owes: true,
             }
         );
         cursor.restart(3, Some(FetchPosition::at(5)));

@@ -276,16 +276,21 @@ impl Place {
                     0 => rest.next_offset,
                     _ => offset + 1,
                 };
-                self.move_to(next_offset, rest.leader_epoch)
+                self.position = next_offset;
+                let cursor = &self.cursor;
+                cursor
+                    .advance(self.epoch, next_offset, rest.leader_epoch, true)
                     .then_some(Ok(record))
             }
             Err(source) => Some(Err(self.fail(source, Some(rest.next_offset)))),
         }
     }
 
+    /// Passes over what cannot be seen.
     fn move_to(&mut self, next_offset: i64, leader_epoch: i32) -> bool {
         self.position = next_offset;
-        self.cursor.advance(self.epoch, next_offset, leader_epoch)
+        let cursor = &self.cursor;
+        cursor.advance(self.epoch, next_offset, leader_epoch, false)
     }
 
     fn fail(&mut self, source: RecordsError, skip_to: Option<i64>) -> Error {

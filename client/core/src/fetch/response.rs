@@ -185,6 +185,7 @@ impl FetchRoom {
             (0.., _) => {
                 // As Java: what was looked up is as this leader has it.
                 entry.state = State::Fetching(FetchPosition::at(listed.offset));
+                entry.origin = Some(FetchPosition::at(listed.offset));
                 entry.refused_by = None;
                 entry.missing_since_us = None;
                 self.inbox

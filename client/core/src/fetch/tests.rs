@@ -7,6 +7,7 @@ mod offsets;
 mod reading;
 mod refusals;
 mod requests;
+mod rewinding;
 mod sessions;
 mod validation;
 

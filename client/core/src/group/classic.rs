@@ -399,6 +399,7 @@ impl Member {
         self.facts.push_back(Fact::Assigned {
             consumer: self.consumer,
             partitions: partitions.into(),
+            member: self.standing.clone(),
         });
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Origin {
     Commit,
     /// The member itself, by the number of its look-up.
     LookUp(u64),
+    /// The reader, by the round of going back.
+    Rewind(u64),
 }
 
 /// One request.

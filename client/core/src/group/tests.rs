@@ -381,6 +381,81 @@ fn line_19_unstable_offsets_are_asked_for_again() {
     assert!(script.finished().unwrap().1.is_ok());
 }
 
+impl Script {
+    fn rewind(&mut self, round: u64) {
+        let fact = Fact::CommittedWanted {
+            consumer: 0,
+            partitions: Arc::from([tp(0), tp(1)]),
+            round,
+        };
+        self.room.handle_fact(self.now, &fact);
+    }
+
+    /// What the reader is told of where the group stands, and in which round.
+    fn rewound(&mut self) -> Option<(u64, Vec<Option<i64>>)> {
+        let facts = std::iter::from_fn(|| self.room.poll_fact(self.now));
+        let told = facts.filter_map(|fact| match fact {
+            Fact::Committed {
+                committed, round, ..
+            } => {
+                let offsets = committed.iter();
+                let offsets = offsets.map(|(_, at)| at.as_ref().map(|at| at.offset));
+                Some((round, offsets.collect()))
+            }
+            _ => None,
+        });
+        told.last()
+    }
+}
+
+#[test]
+fn line_19_a_reader_that_goes_back_waits_until_transactions_are_decided() {
+    let mut script = Script::new(ConsumerOptions {
+        read_committed: true,
+        ..options()
+    });
+    script.rewind(7);
+    let (call, request) = script.look_up_call();
+    assert!(request.require_stable);
+    let undecided = found(0, -1, ErrorCode::UNSTABLE_OFFSET_COMMIT);
+    let nothing = found(1, -1, ErrorCode::NONE);
+    script.reply(&call, found_in_group(vec![undecided, nothing.clone()]));
+    assert_eq!(script.rewound(), None);
+    script.wait_for_timer();
+    let (call, _) = script.look_up_call();
+    let decided = found(0, 5, ErrorCode::NONE);
+    script.reply(&call, found_in_group(vec![decided, nothing]));
+    assert_eq!(script.rewound(), Some((7, vec![Some(5), None])));
+}
+
+#[test]
+fn where_a_reader_goes_back_to_is_asked_until_it_is_known() {
+    let mut script = Script::new(options());
+    script.rewind(1);
+    let (call, _) = script.look_up_call();
+    let refused = found(0, -1, ErrorCode::GROUP_AUTHORIZATION_FAILED);
+    script.reply(&call, found_in_group(vec![refused]));
+    assert!(matches!(
+        script.room.poll_fact(script.now),
+        Some(Fact::MembershipFailed { .. })
+    ));
+    assert!(script.call().is_none(), "not at once");
+    script.wait_for_timer();
+    let (call, _) = script.look_up_call();
+    // A later one takes its place.
+    script.rewind(2);
+    let offsets = || {
+        let offsets = [(0, 5), (1, 6)].map(|(p, at)| found(p, at, ErrorCode::NONE));
+        found_in_group(offsets.to_vec())
+    };
+    script.reply(&call, offsets());
+    assert_eq!(script.rewound(), None);
+    let (call, _) = script.look_up_call();
+    script.reply(&call, offsets());
+    assert_eq!(script.rewound(), Some((2, vec![Some(5), Some(6)])));
+    assert!(script.call().is_none());
+}
+
 #[test]
 fn older_brokers_are_asked_and_understood_in_their_own_shape() {
     let mut script = Script::new(options());

@@ -1,7 +1,7 @@
 //! What a group does with a consumer's partitions, told to its reader in the stream of its records.
 
 use super::{Event, Given, Inbox, Shared, Slot};
-use crate::call::{OffsetAndMetadata, TopicPartition};
+use crate::call::{GroupMetadata, OffsetAndMetadata, TopicPartition};
 use crate::error::Error;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Revocation {
 /// only when the last was taken up, or has lost the partitions meanwhile.
 #[derive(Debug)]
 pub(super) enum Notice {
-    Assigned(Vec<TopicPartition>),
+    Assigned(Vec<TopicPartition>, GroupMetadata),
     Revoking(u64, Arc<[TopicPartition]>),
     Lost(u64, Vec<TopicPartition>),
     Failed(Error),
@@ -52,11 +52,16 @@ impl Drop for Revocation {
 
 impl Inbox {
     /// Assigned partitions, of which records may come from now on.
-    pub(crate) fn tell_assigned(&self, partitions: Vec<TopicPartition>) {
+    pub(crate) fn tell_assigned(&self, partitions: Vec<TopicPartition>, member: GroupMetadata) {
         let mut shared = self.lock();
         match shared.notices.back_mut() {
-            Some(Notice::Assigned(before)) => before.extend(partitions),
-            _ => shared.notices.push_back(Notice::Assigned(partitions)),
+            Some(Notice::Assigned(before, earlier)) => {
+                before.extend(partitions);
+                *earlier = member;
+            }
+            _ => shared
+                .notices
+                .push_back(Notice::Assigned(partitions, member)),
         }
         shared.wake_reader();
     }
@@ -123,7 +128,11 @@ impl Inbox {
                 if shared.lent.contains(partition) {
                     slot.settle();
                 }
+                let owes = slot.cursor.standing().owes;
                 slot.cursor.restart(u64::MAX, None);
+                if owes {
+                    shared.forfeit(partition);
+                }
             }
         }
         shared.given_up.push(round);
@@ -133,7 +142,10 @@ impl Inbox {
 
     pub(super) fn give(self: &Arc<Self>, notice: Notice) -> Result<Event, Error> {
         Ok(Event::Rebalance(match notice {
-            Notice::Assigned(partitions) => Rebalance::Assigned(partitions),
+            Notice::Assigned(partitions, member) => {
+                self.lock().member = Some(member);
+                Rebalance::Assigned(partitions)
+            }
             Notice::Revoking(round, partitions) => Rebalance::Revoking(Revocation {
                 inbox: Arc::clone(self),
                 partitions,

@@ -2,17 +2,17 @@
 
 use super::log::batch;
 use super::*;
-use crate::call::{OffsetAndMetadata, RevokeHow};
+use crate::call::{GroupMetadata, OffsetAndMetadata, RevokeHow};
 use crate::fetch::inbox::{Rebalance, Revocation};
 
-const CONSUMER: u32 = ROOM;
+pub(super) const CONSUMER: u32 = ROOM;
 
 impl Script {
-    fn hear(&mut self, fact: Fact) {
+    pub(super) fn hear(&mut self, fact: Fact) {
         self.room.handle_fact(self.now, &fact);
     }
 
-    fn revoke(&mut self, how: RevokeHow, round: u64) {
+    pub(super) fn revoke(&mut self, how: RevokeHow, round: u64) {
         self.hear(Fact::Revoking {
             consumer: CONSUMER,
             partitions: Arc::from([tp("t", 0)]),
@@ -21,7 +21,7 @@ impl Script {
         });
     }
 
-    fn revocation(&mut self) -> Revocation {
+    pub(super) fn revocation(&mut self) -> Revocation {
         match self.event() {
             Some(Ok(Event::Rebalance(Rebalance::Revoking(revocation)))) => revocation,
             other => panic!("nothing is to be given up: {other:?}"),
@@ -61,6 +61,7 @@ fn what_a_group_assigns_begins_where_it_has_committed() {
             (tp("t", 0), Some(OffsetAndMetadata::new(7, 3))),
             (tp("t", 1), None),
         ]),
+        member: GroupMetadata::without_membership("g"),
     });
     match script.event() {
         Some(Ok(Event::Rebalance(Rebalance::Assigned(partitions)))) => {

@@ -308,11 +308,7 @@ impl Group {
             .to_string()
     }
 
-    pub(super) fn metadata(&mut self) -> GroupMetadata {
-        self.command(Command::Metadata);
-        match self.room.poll_finished() {
-            Some((_, Ok(Outcome::Group(metadata)))) => metadata,
-            other => panic!("no metadata: {other:?}"),
-        }
+    pub(super) fn metadata(&self) -> GroupMetadata {
+        self.room.member.standing().clone()
     }
 }
