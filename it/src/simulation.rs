@@ -3,15 +3,17 @@
 
 pub mod check;
 pub mod client;
+pub mod delivery;
 pub mod faults;
 pub mod groups;
 pub mod network;
+pub mod plan;
+mod play;
+mod records;
 mod stage;
+pub mod suite;
 pub mod transactions;
-pub mod trial;
-pub mod world;
+mod transactor;
+mod trial;
 
-pub use check::Violation;
-pub use faults::{Counts, Kind};
-pub use trial::{Failure, Plan};
-pub use world::{Report, run};
+pub use suite::Suite;

@@ -10,54 +10,111 @@ use tidewatch_client_core::client::{Action, Client, ConnectionId};
 use tidewatch_client_core::options::ClientOptions;
 use tidewatch_protocol::frame::Frame;
 
-/// Set when something shared with callers' threads wants the core's attention.
+/// A task's: set when it is woken.
 #[derive(Debug, Default)]
-struct Flag(AtomicBool);
+pub struct Flag(AtomicBool);
 
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
+impl Flag {
+    /// Of a task that has not run yet.
+    pub fn raised() -> Arc<Self> {
+        let flag = Arc::<Self>::default();
+        flag.raise();
+        flag
+    }
+
+    /// It is to run.
+    pub fn raise(&self) {
         self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it is to run, now that it does.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+
+    /// Raises it.
+    pub fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(Arc::clone(self))
     }
 }
 
-/// A client and its flag.
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.raise();
+    }
+}
+
+/// A client and its flag. As a shell does, it looks at the core when something has happened to it, and
+/// not otherwise.
 #[derive(Debug)]
 pub struct SimulatedClient {
     /// Which of the run's clients.
     pub number: usize,
-    /// The core.
-    pub core: Client,
+    core: Client,
     woken: Arc<Flag>,
+    /// Something happened to the core since it was polled to its end.
+    is_stale: bool,
+    /// As of then.
+    timeout_us: Option<u64>,
+    /// Its process is gone.
+    is_gone: bool,
 }
 
 impl SimulatedClient {
-    /// A client that knows only the first node's address.
+    /// A client that knows only the nodes' addresses.
     pub fn new(number: usize, options: ClientOptions, seed: u64) -> Self {
-        let woken = Arc::new(Flag::default());
         Self {
             number,
             core: Client::new(options, seed),
-            woken,
+            woken: Arc::default(),
+            is_stale: true,
+            timeout_us: None,
+            is_gone: false,
         }
+    }
+
+    /// The core, to have something done to it.
+    pub fn core(&mut self) -> &mut Client {
+        self.is_stale = true;
+        &mut self.core
+    }
+
+    /// Its process is killed: it does nothing any more.
+    pub fn kill(&mut self) {
+        self.is_gone = true;
+        self.timeout_us = None;
     }
 
     /// What accumulators and inboxes wake.
     pub fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.woken))
+        self.woken.waker()
     }
 
     /// Tells the core that it was woken, if it was. True if it was.
     pub fn take_wake(&mut self, now: Now) -> bool {
-        let woken = self.woken.0.swap(false, Ordering::SeqCst);
+        let woken = self.woken.take();
         if woken {
-            self.core.handle_wake(now);
+            self.core().handle_wake(now);
         }
         woken
     }
 
     /// The core's next action.
     pub fn poll(&mut self, now: Now) -> Option<Action> {
-        self.core.poll_action(now)
+        if !self.is_stale || self.is_gone {
+            return None;
+        }
+        let action = self.core.poll_action(now);
+        if action.is_none() {
+            self.is_stale = false;
+            self.timeout_us = self.core.poll_timeout().map(|(at_us, _)| at_us);
+        }
+        action
+    }
+
+    /// When the core wants to be looked at, though nothing happens.
+    pub fn timeout_us(&self) -> Option<u64> {
+        self.timeout_us
     }
 
     /// Its link's name in the network.

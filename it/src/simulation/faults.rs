@@ -1,5 +1,6 @@
 //! What goes wrong in a run, drawn from its seed, and how often each kind did.
 
+use crate::simulation::plan::Plan;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,7 +15,7 @@ pub enum Kind {
     CutBefore,
     /// A connection is cut after a request was carried out: its answer is lost.
     CutAfter,
-    /// A request is refused with a retriable error.
+    /// A request is refused with an error that comes and goes.
     Error,
     /// A request is carried out and answered with an error.
     ErrorAfter,
@@ -24,11 +25,31 @@ pub enum Kind {
     Restart,
     /// A broker asks to be spared.
     Throttle,
+    /// A node takes connections and requests, and answers nothing for a while.
+    Hung,
+    /// A group gets another coordinator.
+    GroupMove,
+    /// A transactional id gets another coordinator.
+    TransactionMove,
+    /// A transaction is ended, and its writer is not told.
+    LostEnd,
+    /// A process is gone without a word.
+    Crash,
+    /// A process is succeeded while it lives on.
+    Zombie,
+    /// A process stands still for a while, and knows nothing of it.
+    Pause,
+    /// A member comes.
+    Join,
+    /// A member closes.
+    Leave,
+    /// A member's reader does not come for a while, at times longer than it may.
+    Slow,
 }
 
 impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 9] = [
+    /// What befalls connections and nodes.
+    pub const OF_WIRE: [Self; 9] = [
         Self::LostFrames,
         Self::LateFrames,
         Self::CutBefore,
@@ -39,6 +60,75 @@ impl Kind {
         Self::Restart,
         Self::Throttle,
     ];
+
+    /// What befalls transactional producers.
+    pub const OF_TRANSACTIONS: [Self; 12] = [
+        Self::LostFrames,
+        Self::LateFrames,
+        Self::CutBefore,
+        Self::CutAfter,
+        Self::Error,
+        Self::ErrorAfter,
+        Self::LeaderMove,
+        Self::Restart,
+        Self::Throttle,
+        Self::GroupMove,
+        Self::TransactionMove,
+        Self::Crash,
+    ];
+
+    /// What befalls members of a group.
+    pub const OF_GROUPS: [Self; 12] = [
+        Self::LostFrames,
+        Self::LateFrames,
+        Self::CutBefore,
+        Self::CutAfter,
+        Self::Error,
+        Self::ErrorAfter,
+        Self::Restart,
+        Self::GroupMove,
+        Self::Join,
+        Self::Leave,
+        Self::Crash,
+        Self::Slow,
+    ];
+
+    /// All there is.
+    pub const OF_LOOPS: [Self; 19] = [
+        Self::LostFrames,
+        Self::LateFrames,
+        Self::CutBefore,
+        Self::CutAfter,
+        Self::Error,
+        Self::ErrorAfter,
+        Self::LeaderMove,
+        Self::Restart,
+        Self::Throttle,
+        Self::Hung,
+        Self::GroupMove,
+        Self::TransactionMove,
+        Self::LostEnd,
+        Self::Crash,
+        Self::Zombie,
+        Self::Pause,
+        Self::Join,
+        Self::Leave,
+        Self::Slow,
+    ];
+}
+
+/// Every kind once, then at random, spread over the time of the plan; soonest last.
+pub(super) fn schedule(plan: Plan, start_us: u64, random: &mut fastrand::Rng) -> Vec<(u64, Kind)> {
+    let mut kinds: Vec<_> = plan.kinds.iter().copied().take(plan.faults).collect();
+    while kinds.len() < plan.faults {
+        kinds.push(plan.kinds[random.usize(0..plan.kinds.len())]);
+    }
+    let mut schedule: Vec<_> = kinds
+        .into_iter()
+        .map(|kind| (start_us + random.u64(0..plan.span_us), kind))
+        .collect();
+    schedule.sort_by_key(|(at_us, _)| std::cmp::Reverse(*at_us));
+    schedule
 }
 
 /// How often each kind struck.
@@ -63,6 +153,11 @@ impl Counts {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 
+    /// How many kinds.
+    pub fn kinds(&self) -> usize {
+        self.0.len()
+    }
+
     /// All together.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
@@ -71,9 +166,9 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        for (at, (kind, count)) in self.0.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{kind:?} {}", self.of(kind))?;
+            write!(f, "{comma}{kind:?} {count}")?;
         }
         Ok(())
     }

@@ -34,6 +34,16 @@ pub enum Arrival {
     ClosedByClient,
 }
 
+impl Arrival {
+    /// Whether it is the client that sees it.
+    pub fn is_for_client(&self) -> bool {
+        matches!(
+            self,
+            Self::Connected | Self::ToClient(_) | Self::ClosedByBroker(_)
+        )
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     broker: Option<broker::ConnectionId>,
@@ -216,6 +226,14 @@ impl Network {
         }
         let Reverse(due) = self.due.pop()?;
         Some((due.link, due.arrival))
+    }
+
+    /// Whose arrival is not taken in now: it comes again then, and what comes after it no earlier.
+    pub fn put_off(&mut self, until_us: u64, link: LinkId, arrival: Arrival) {
+        if let Some(found) = self.links.get_mut(&link) {
+            found.last_to_client_us = found.last_to_client_us.max(until_us);
+        }
+        self.push(until_us, link, arrival);
     }
 
     fn find(&mut self, from: broker::ConnectionId) -> Option<(LinkId, &mut Link)> {

@@ -21,6 +21,8 @@ pub(crate) struct Stage {
     pub(crate) clients: Vec<SimulatedClient>,
     /// Connections that answer late, and until when.
     pub(crate) slow_links: Vec<(u64, LinkId)>,
+    /// Processes that stand still, and until when.
+    frozen: Vec<(u64, usize)>,
     /// Requests of the clients that have ended.
     pub(crate) ended: Vec<(usize, RequestId, Result<Outcome, Error>)>,
     /// What happened, if that is asked for.
@@ -37,6 +39,7 @@ impl Stage {
             network: Network::default(),
             clients: Vec::new(),
             slow_links: Vec::new(),
+            frozen: Vec::new(),
             ended: Vec::new(),
             log: with_log.then(Vec::new),
         }
@@ -50,10 +53,19 @@ impl Stage {
     /// Lets cluster and clients do what is due.
     pub(crate) fn handle_timeouts(&mut self) {
         self.cluster.handle_timeout(broker_now(self.now));
+        self.frozen
+            .retain(|(at_us, _)| *at_us > self.now.monotonic_us);
         for client in &mut self.clients {
-            let timeout = client.core.poll_timeout();
-            if timeout.is_some_and(|(at, _)| at <= self.now.monotonic_us) {
-                client.core.handle_timeout(self.now);
+            if self
+                .frozen
+                .iter()
+                .any(|(_, frozen)| *frozen == client.number)
+            {
+                continue;
+            }
+            let timeout_us = client.timeout_us();
+            if timeout_us.is_some_and(|at_us| at_us <= self.now.monotonic_us) {
+                client.core().handle_timeout(self.now);
             }
         }
     }
@@ -62,10 +74,31 @@ impl Stage {
     pub(crate) fn deliver(&mut self) -> bool {
         let mut moved = false;
         while let Some((link, arrival)) = self.network.pop(self.now.monotonic_us) {
-            self.arrive(link, arrival);
+            let until_us = self.frozen_until_us(link.client);
+            match until_us.filter(|_| arrival.is_for_client()) {
+                Some(until_us) => self.network.put_off(until_us, link, arrival),
+                None => self.arrive(link, arrival),
+            }
             moved = true;
         }
         moved
+    }
+
+    /// A process stands still: what is for it waits at its door, and it knows of no time passing.
+    pub(crate) fn freeze(&mut self, client: usize, until_us: u64) {
+        self.frozen.push((until_us, client));
+    }
+
+    /// It goes on, or is no more.
+    pub(crate) fn thaw(&mut self, client: usize) {
+        self.frozen.retain(|(_, frozen)| *frozen != client);
+    }
+
+    /// Until when a process stands still.
+    pub(crate) fn frozen_until_us(&self, client: usize) -> Option<u64> {
+        let mut frozen = self.frozen.iter();
+        let found = frozen.find(|(_, frozen)| *frozen == client);
+        found.map(|(until_us, _)| *until_us)
     }
 
     /// Carries out what clients and cluster want by now; true if that was something.
@@ -75,8 +108,11 @@ impl Stage {
 
     /// When something happens next by itself.
     pub(crate) fn next_us(&self) -> Option<u64> {
-        let clients = self.clients.iter().filter_map(|c| c.core.poll_timeout());
-        let clients = clients.map(|(at, _)| at);
+        let awake = |client: &&SimulatedClient| self.frozen_until_us(client.number).is_none();
+        let clients = self.clients.iter().filter(awake);
+        let clients = clients.filter_map(|client| client.timeout_us());
+        let wakes = self.frozen.iter().map(|(until_us, _)| *until_us);
+        let clients = clients.chain(wakes);
         let cluster = self.cluster.poll_timeout().map(|at| at.monotonic_us);
         clients.chain(cluster).chain(self.network.next_us()).min()
     }
@@ -100,6 +136,9 @@ impl Stage {
     fn drive_clients(&mut self) -> bool {
         let mut moved = false;
         for at in 0..self.clients.len() {
+            if self.frozen_until_us(at).is_some() {
+                continue;
+            }
             moved |= self.clients[at].take_wake(self.now);
             while let Some(action) = self.clients[at].poll(self.now) {
                 moved = true;
@@ -117,7 +156,7 @@ impl Stage {
             } => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 self.clients[client]
-                    .core
+                    .core()
                     .handle_resolved(now, connection, Ok(vec![address]));
             }
             Action::Connect {
@@ -134,7 +173,7 @@ impl Stage {
                 let delay = self.delay_on(link);
                 self.network
                     .send_to_broker(now.monotonic_us, delay, link, body_of(&frame));
-                self.clients[client].core.handle_written(now, connection);
+                self.clients[client].core().handle_written(now, connection);
             }
             // Simulated brokers authenticate nobody.
             Action::WantToken(_) => {}
@@ -172,7 +211,7 @@ impl Stage {
 
     fn arrive(&mut self, link: LinkId, arrival: Arrival) {
         let now = self.now;
-        let core = &mut self.clients[link.client].core;
+        let client = &mut self.clients[link.client];
         match arrival {
             Arrival::Syn(address) => {
                 let node = NodeId(i32::from(address.port()) - 9091);
@@ -183,16 +222,16 @@ impl Stage {
                     None => self.network.refuse(now.monotonic_us, delay, link),
                 }
             }
-            Arrival::Connected => core.handle_connected(now, link.connection),
+            Arrival::Connected => client.core().handle_connected(now, link.connection),
             Arrival::ToBroker(frame) => {
                 if let Some(broker) = self.network.broker_of(link) {
                     self.cluster.handle_frame(broker_now(now), broker, frame);
                 }
             }
-            Arrival::ToClient(frame) => core.handle_frame(now, link.connection, frame),
+            Arrival::ToClient(frame) => client.core().handle_frame(now, link.connection, frame),
             Arrival::ClosedByBroker(why) => {
                 self.network.forget(link);
-                core.handle_closed(now, link.connection, why);
+                client.core().handle_closed(now, link.connection, why);
             }
             Arrival::ClosedByClient => {
                 if let Some(broker) = self.network.broker_of(link) {

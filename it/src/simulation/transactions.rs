@@ -1,27 +1,24 @@
-//! Runs of transactional producers, each killed now and then between any two of its steps and
-//! succeeded under the same transactional id, and of one reader of committed data.
+//! Transactional producers, each killed now and then between any two of its steps and succeeded under
+//! the same transactional id, and one reader of committed data.
 
 use crate::simulation::check::{RecordName, Violation};
-use crate::simulation::client::SimulatedClient;
-use crate::simulation::trial::{Failure, Plan, TOPIC, Trial, client_options, open_reader_with};
-use crate::simulation::world::{Report, partition_of, producer_options};
+use crate::simulation::plan::{Failure, Plan, Report};
+use crate::simulation::play::{World, play};
+use crate::simulation::records::{append, read_names};
+use crate::simulation::transactor::Transactor;
+use crate::simulation::trial::{TOPIC, Trial, partition_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use tidewatch_broker::NodeId;
 use tidewatch_client_core::call::{GroupMetadata, OffsetAndMetadata, Outcome, RequestId};
-use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
-use tidewatch_client_core::fetch::inbox::{Event, Inbox};
-use tidewatch_client_core::options::{ConsumerOptions, ProducerOptions};
-use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused};
-use tidewatch_client_core::transaction::Command as TransactionCommand;
+use tidewatch_client_core::fetch::inbox::Inbox;
+use tidewatch_client_core::options::ConsumerOptions;
+use tidewatch_client_core::transaction::Command;
 use tidewatch_protocol::messages::ApiKey;
 
-/// Longer than all timeouts of a run together: beyond it the run has stalled.
-const STALL_US: u64 = 900_000_000;
-const MAX_STEPS: u64 = 2_000_000;
 const TRANSACTION_TIMEOUT_MS: u64 = 20_000;
+/// Records of a transaction, on average.
+const EACH: u32 = 10;
 
 /// What a transaction should come to, as far as its writer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,31 +53,24 @@ enum Phase {
 
 /// One transactional id, and the process that has it now.
 struct Writer {
-    client: usize,
-    room: u32,
-    accumulator: Arc<Accumulator>,
+    process: Transactor,
     phase: Phase,
     request: RequestId,
-    /// Numbered over all its processes.
-    transaction: u64,
     record: u32,
     /// The transaction's place among the stories.
     story: usize,
     next_us: u64,
 }
 
-struct World {
+struct Transactions {
     trial: Trial,
+    start_us: u64,
     writers: Vec<Writer>,
     stories: Vec<Story>,
     inbox: Arc<Inbox>,
     /// In the order in which the reader got them.
     read: Vec<Vec<RecordName>>,
-    /// When a writer is killed or a coordinator moves, soonest last.
-    kills: Vec<u64>,
-    moves: Vec<u64>,
     transactions_each: u64,
-    requests: u64,
 }
 
 /// Runs a plan of transactions to its end.
@@ -88,192 +78,153 @@ struct World {
 /// # Errors
 /// A promise that was broken, or a stall.
 pub fn run_transactions(plan: Plan) -> Result<Report, Failure> {
-    let mut world = World::new(plan);
-    let result = world.run_to_end();
-    let log = world.trial.stage.log.take().unwrap_or_default();
-    result.map_err(|why| Failure {
-        seed: plan.seed,
-        why,
-        log,
-        test: "sim_transactions",
-    })?;
-    let committed = world.read.iter().map(Vec::len).sum();
-    Ok(Report {
-        faults: world.trial.counts.clone(),
-        simulated_us: world.trial.stage.now.monotonic_us,
-        acknowledged: committed,
-    })
+    play(Transactions::new(plan))
 }
 
-impl World {
+impl World for Transactions {
+    const STALL_US: u64 = 900_000_000;
+
+    fn trial(&mut self) -> &mut Trial {
+        &mut self.trial
+    }
+
+    fn begin_turn(&mut self) -> Result<(), Violation> {
+        for kind in self.trial.begin_turn() {
+            let number = self.trial.stage.random.usize(0..self.writers.len());
+            if self.writers[number].phase != Phase::Done {
+                self.kill(number);
+            }
+            self.trial.counts.add(kind);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<bool, Violation> {
+        let mut moved = self.trial.stage.deliver();
+        moved |= self.write();
+        let read = &mut self.read;
+        moved |= read_names(&self.inbox, |partition, _, name| read[partition].push(name))?;
+        moved |= self.trial.stage.drive();
+        for (client, request, result) in std::mem::take(&mut self.trial.stage.ended) {
+            moved = true;
+            self.finish(client, request, result)?;
+        }
+        Ok(moved)
+    }
+
+    fn next_us(&self) -> Option<u64> {
+        let sending = |writer: &&Writer| matches!(writer.phase, Phase::Sending { .. });
+        let writes = self.writers.iter().filter(sending).map(|w| w.next_us);
+        self.trial.next_us().into_iter().chain(writes).min()
+    }
+
+    fn progress_us(&self) -> u64 {
+        self.start_us
+    }
+
+    fn is_done(&mut self) -> bool {
+        let written = self.writers.iter().all(|w| w.phase == Phase::Done);
+        let cluster = &self.trial.stage.cluster;
+        let mut ids = (0..self.writers.len()).map(transactional_id);
+        let ended = ids.all(|id| !cluster.has_open_transaction(&id));
+        let settled = written && ended && self.trial.is_up();
+        settled
+            && self
+                .trial
+                .partitions()
+                .all(|partition| self.is_read(partition))
+    }
+
+    fn check(&mut self) -> Result<BTreeMap<&'static str, u64>, Violation> {
+        self.check_records()?;
+        self.check_offsets()?;
+        let committed = self.read.iter().map(Vec::len).sum::<usize>();
+        Ok(BTreeMap::from([("records committed", committed as u64)]))
+    }
+
+    fn describe_wait(&self) -> String {
+        let phases: Vec<Phase> = self.writers.iter().map(|writer| writer.phase).collect();
+        let stuck = self.trial.partitions().filter(|p| !self.is_read(*p));
+        let stuck: Vec<String> = stuck
+            .map(|partition| {
+                let status = self.inbox.status(&partition_of(partition));
+                let cluster = &self.trial.stage.cluster;
+                let stable = cluster.last_stable_offset(TOPIC, partition);
+                let view = cluster.view(TOPIC, partition);
+                format!("{partition}: {status:?}, stable {stable:?}, {view:?}")
+            })
+            .collect();
+        format!("writers {phases:?}, not read {stuck:?}")
+    }
+}
+
+impl Transactions {
     fn new(plan: Plan) -> Self {
         let mut trial = Trial::new(plan);
-        trial.targets = vec![
-            ApiKey::Produce,
+        trial.targets = vec![ApiKey::Produce; 6];
+        trial.targets.extend([
             ApiKey::Fetch,
             ApiKey::EndTxn,
             ApiKey::InitProducerId,
             ApiKey::AddPartitionsToTxn,
             ApiKey::AddOffsetsToTxn,
             ApiKey::TxnOffsetCommit,
-        ];
-        let mut writers = Vec::new();
-        for number in 0..plan.producers {
-            writers.push(open_writer(&mut trial, number));
-        }
-        let options = ConsumerOptions {
+        ]);
+        trial.groups = (0..plan.clients).map(group).collect();
+        trial.transactional_ids = (0..plan.clients).map(transactional_id).collect();
+        let start_us = trial.stage.now.monotonic_us;
+        let writers = (0..plan.clients).map(|number| open_writer(&mut trial, number));
+        let writers = writers.collect();
+        let inbox = trial.open_reader(ConsumerOptions {
             read_committed: true,
             ..ConsumerOptions::default()
-        };
-        let (mut reader, inbox) =
-            open_reader_with(options, plan, trial.stage.now, &mut trial.stage.random);
-        reader.number = trial.stage.clients.len();
-        trial.stage.clients.push(reader);
+        });
         trial.schedule_strikes();
-        let transactions_each = u64::from(plan.records) / 10 / plan.producers as u64;
-        let span_us = transactions_each * 200_000;
-        let start_us = trial.stage.now.monotonic_us;
-        let mut times = |count: u64| {
-            let mut times: Vec<u64> = (0..count)
-                .map(|_| start_us + trial.stage.random.u64(0..span_us))
-                .collect();
-            times.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
-            times
-        };
-        let (kills, moves) = (times(6), times(6));
         Self {
             trial,
+            start_us,
             writers,
             stories: Vec::new(),
             inbox,
             read: (0..plan.partitions).map(|_| Vec::new()).collect(),
-            kills,
-            moves,
-            transactions_each,
-            requests: 1000,
+            transactions_each: u64::from(plan.records / EACH) / plan.clients as u64,
         }
     }
 
-    fn run_to_end(&mut self) -> Result<(), Violation> {
-        let deadline = self.trial.stage.now.monotonic_us + STALL_US;
-        for number in 0..self.writers.len() {
-            self.ask(number, Phase::Initialising, TransactionCommand::Init);
-        }
-        for _ in 0..MAX_STEPS {
-            self.settle()?;
-            if self.is_done() {
-                self.trial.count_strikes();
-                return self.check();
-            }
-            let next = self.next_us();
-            if next > deadline {
-                return Err(Violation(format!("stalled: {}", self.describe_wait())));
-            }
-            self.trial
-                .stage
-                .advance_to(next.max(self.trial.stage.now.monotonic_us));
-        }
-        Err(Violation(format!("no end: {}", self.describe_wait())))
-    }
-
-    fn settle(&mut self) -> Result<(), Violation> {
-        self.trial.begin_turn();
-        self.disturb();
-        loop {
-            let mut moved = self.trial.stage.deliver();
-            moved |= self.write();
-            moved |= self.read()?;
-            moved |= self.trial.stage.drive();
-            for (client, request, result) in std::mem::take(&mut self.trial.stage.ended) {
-                moved = true;
-                self.finish(client, request, result)?;
-            }
-            if !moved {
-                return Ok(());
-            }
-        }
-    }
-
-    fn next_us(&self) -> u64 {
-        let sending = |writer: &&Writer| matches!(writer.phase, Phase::Sending { .. });
-        let writes = self.writers.iter().filter(sending).map(|w| w.next_us);
-        let due = [self.kills.last(), self.moves.last()];
-        let due = due.into_iter().flatten().copied();
-        let all = self.trial.next_us().into_iter().chain(writes).chain(due);
-        all.min().unwrap_or(u64::MAX)
-    }
-
-    /// Kills writers and moves coordinators when it is time to.
-    fn disturb(&mut self) {
-        let now_us = self.trial.stage.now.monotonic_us;
-        while self.kills.pop_if(|at| *at <= now_us).is_some() {
-            let number = self.trial.stage.random.usize(0..self.writers.len());
-            self.kill(number);
-        }
-        while self.moves.pop_if(|at| *at <= now_us).is_some() {
-            let writer = self.trial.stage.random.usize(0..self.writers.len());
-            let node = NodeId(
-                self.trial
-                    .stage
-                    .random
-                    .i32(1..=i32::from(self.trial.plan.nodes)),
-            );
-            let key = match self.trial.stage.random.bool() {
-                true => transactional_id(writer),
-                false => group(writer),
-            };
-            self.trial
-                .stage
-                .note(|| format!("{key} is coordinated by {node}"));
-            self.trial.stage.cluster.move_coordinator(&key, node);
-        }
-    }
-
+    /// Another process takes the transactional id over.
     fn kill(&mut self, number: usize) {
-        if self.writers[number].phase == Phase::Done {
-            return;
-        }
         let killed = &self.writers[number];
-        let (phase, client, story) = (killed.phase, killed.client, killed.story);
-        let (transaction, record) = (killed.transaction, killed.record);
-        self.trial
-            .stage
-            .note(|| format!("writer {number} is killed, {phase:?}"));
+        let (phase, client, story) = (killed.phase, killed.process.client, killed.story);
+        let (transaction, record) = (killed.process.transaction, killed.record);
+        let note = || format!("writer {number} is killed, {phase:?}");
+        self.trial.stage.note(note);
         if phase == Phase::Committing {
             self.stories[story].expected = Expected::Either;
         }
         self.trial.kill(client);
-        let random = &mut self.trial.stage.random;
-        let idle = client_options(self.trial.plan);
-        self.trial.stage.clients[client] = SimulatedClient::new(client, idle, random.u64(..));
+        let mut writer = open_writer(&mut self.trial, number);
+        writer.process.transaction = transaction;
         self.writers[number] = Writer {
-            transaction,
             record,
             story,
-            ..open_writer(&mut self.trial, number)
+            ..writer
         };
-        self.ask(number, Phase::Initialising, TransactionCommand::Init);
     }
 
-    fn ask(&mut self, number: usize, phase: Phase, command: TransactionCommand) {
-        self.requests += 1;
-        let request = RequestId(self.requests);
+    fn ask(&mut self, number: usize, phase: Phase, command: Command) {
         let writer = &mut self.writers[number];
-        (writer.phase, writer.request) = (phase, request);
-        let (client, command) = (writer.client, Command::Transaction(writer.room, command));
-        let core = &mut self.trial.stage.clients[client].core;
-        core.handle_command(self.trial.stage.now, request, command);
+        writer.phase = phase;
+        writer.request = writer.process.ask(&mut self.trial, command);
     }
 
     fn begin(&mut self, number: usize) {
         let writer = &mut self.writers[number];
-        if writer.transaction >= self.transactions_each {
+        if writer.process.transaction >= self.transactions_each {
             writer.phase = Phase::Done;
             return;
         }
-        writer.transaction += 1;
-        let begin = TransactionCommand::Begin(writer.transaction);
-        self.ask(number, Phase::Beginning, begin);
+        writer.phase = Phase::Beginning;
+        writer.request = writer.process.begin(&mut self.trial);
     }
 
     /// Sends what is due, and goes on to the end where all is sent.
@@ -294,64 +245,46 @@ impl World {
     }
 
     fn send(&mut self, number: usize, left: u32) -> bool {
-        let writer = &mut self.writers[number];
-        let partition = self.trial.stage.random.usize(0..self.read.len());
+        let (writer, stage) = (&mut self.writers[number], &mut self.trial.stage);
+        let partition = stage.random.usize(0..self.read.len());
         let name = RecordName {
             producer: number,
             number: writer.record,
         };
-        let value = name.encode();
-        let record = RecordRef {
-            topic: TOPIC,
-            partition: Some(i32::try_from(partition).expect("few partitions")),
-            timestamp_ms: None,
-            key: None,
-            value: Some(value.as_bytes()),
-            headers: &[],
-        };
-        match writer.accumulator.append(self.trial.stage.now, record) {
-            Ok(_) => {
-                self.stories[writer.story].records.push((partition, name));
-                writer.record += 1;
-                writer.phase = Phase::Sending { left: left - 1 };
-                writer.next_us =
-                    self.trial.stage.now.monotonic_us + self.trial.stage.random.u64(0..10_000);
-                true
-            }
-            Err(Refused::UnknownTopic | Refused::Full) => {
-                writer.next_us = self.trial.stage.now.monotonic_us + 5_000;
-                false
-            }
-            Err(refused) => unreachable!("a small record was refused: {refused:?}"),
+        let to = i32::try_from(partition).expect("few partitions");
+        let accumulator = &writer.process.accumulator;
+        let sent = append(accumulator, stage.now, TOPIC, to, (None, &name.encode()));
+        let now_us = stage.now.monotonic_us;
+        if sent.is_none() {
+            writer.next_us = now_us + 5_000;
+            return false;
         }
+        self.stories[writer.story].records.push((partition, name));
+        writer.record += 1;
+        writer.phase = Phase::Sending { left: left - 1 };
+        writer.next_us = now_us + stage.random.u64(0..10_000);
+        true
     }
 
     /// Offsets perhaps, then a commit or an abort.
     fn end(&mut self, number: usize) -> bool {
         let writer = &self.writers[number];
-        let (transaction, story) = (writer.transaction, writer.story);
-        if self.trial.stage.random.bool() && !self.stories[story].with_offsets {
+        let (transaction, story) = (writer.process.transaction, writer.story);
+        let random = &mut self.trial.stage.random;
+        if random.bool() && !self.stories[story].with_offsets {
             self.stories[story].with_offsets = true;
             let next = i64::try_from(transaction).expect("few transactions");
             let offsets = vec![(partition_of(0), OffsetAndMetadata::new(next, -1))];
-            let command = TransactionCommand::SendOffsets {
+            let command = Command::SendOffsets {
                 transaction,
                 offsets,
                 group: GroupMetadata::without_membership(group(number)),
             };
             self.ask(number, Phase::SendingOffsets, command);
-        } else if self.trial.stage.random.u8(0..4) == 0 {
-            self.ask(
-                number,
-                Phase::Aborting,
-                TransactionCommand::Abort(transaction),
-            );
+        } else if random.u8(0..4) == 0 {
+            self.ask(number, Phase::Aborting, Command::Abort(transaction));
         } else {
-            self.ask(
-                number,
-                Phase::Committing,
-                TransactionCommand::Commit(transaction),
-            );
+            self.ask(number, Phase::Committing, Command::Commit(transaction));
         }
         true
     }
@@ -362,12 +295,12 @@ impl World {
         request: RequestId,
         result: Result<Outcome, Error>,
     ) -> Result<(), Violation> {
-        let asked = |writer: &Writer| writer.client == client && writer.request == request;
+        let asked = |writer: &Writer| writer.process.client == client && writer.request == request;
         let Some(number) = self.writers.iter().position(asked) else {
             return Ok(());
         };
         let (phase, story) = (self.writers[number].phase, self.writers[number].story);
-        let transaction = self.writers[number].transaction;
+        let transaction = self.writers[number].process.transaction;
         match (phase, result) {
             (_, Err(error)) if error.is_fenced() => {
                 // Open for longer than transaction.timeout.ms: whoever goes on begins anew.
@@ -396,14 +329,14 @@ impl World {
             (Phase::Aborting, _) => self.begin(number),
             (Phase::Committing, Err(Error::TimedOut { .. })) => {
                 self.stories[story].expected = Expected::Either;
-                let abort = TransactionCommand::Abort(transaction);
+                let abort = Command::Abort(transaction);
                 self.ask(number, Phase::Aborting, abort);
             }
             (Phase::Initialising | Phase::Beginning, Err(Error::TimedOut { .. })) => {
                 self.kill(number);
             }
             (Phase::Committing | Phase::SendingOffsets, Err(_)) => {
-                let abort = TransactionCommand::Abort(transaction);
+                let abort = Command::Abort(transaction);
                 self.ask(number, Phase::Aborting, abort);
             }
             (phase, end) => {
@@ -415,51 +348,14 @@ impl World {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<bool, Violation> {
-        let mut context = Context::from_waker(Waker::noop());
-        let mut moved = false;
-        loop {
-            match self.inbox.poll_event(&mut context) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(Event::Records(records))) => {
-                    moved = true;
-                    let partition = records.topic_partition().partition;
-                    let partition = usize::try_from(partition).expect("not negative");
-                    for record in records {
-                        let record = record.map_err(|e| Violation(format!("unreadable: {e}")))?;
-                        let name = record.value.as_deref().and_then(RecordName::parse);
-                        let name = name.ok_or_else(|| Violation("a stranger".to_owned()))?;
-                        self.read[partition].push(name);
-                    }
-                }
-                Poll::Ready(Ok(_)) => moved = true,
-                Poll::Ready(Err(error)) => {
-                    return Err(Violation(format!("the reader failed: {error}")));
-                }
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        let written = self.writers.iter().all(|w| w.phase == Phase::Done);
-        let mut ids = (0..self.writers.len()).map(transactional_id);
-        let ended = ids.all(|id| !self.trial.stage.cluster.has_open_transaction(&id));
-        let settled = written && ended && self.trial.stopped.is_empty();
-        settled && (0..self.read.len()).all(|partition| self.is_read(partition))
-    }
-
-    fn is_read(&self, partition: usize) -> bool {
-        let number = i32::try_from(partition).unwrap_or(0);
-        let end = self.trial.stage.cluster.view(TOPIC, number);
-        let end = end.map_or(0, |view| view.end_offset);
-        let stable = self.trial.stage.cluster.last_stable_offset(TOPIC, number);
-        let status = self.inbox.status(&partition_of(number));
+    fn is_read(&self, partition: i32) -> bool {
+        let status = self.inbox.status(&partition_of(partition));
         let position = status.and_then(|status| status.position);
-        stable == Ok(end) && position == Some(end)
+        position.is_some() && position == self.trial.settled_end(TOPIC, partition)
     }
 
     /// The reader has seen exactly what was committed, once and in order.
-    fn check(&self) -> Result<(), Violation> {
+    fn check_records(&self) -> Result<(), Violation> {
         let mut seen: BTreeMap<RecordName, usize> = BTreeMap::new();
         for (partition, names) in self.read.iter().enumerate() {
             let mut last: BTreeMap<usize, u32> = BTreeMap::new();
@@ -490,7 +386,7 @@ impl World {
                 )));
             }
         }
-        self.check_offsets()
+        Ok(())
     }
 
     /// A group's offset is that of the last transaction that was committed with one.
@@ -514,21 +410,6 @@ impl World {
         }
         Ok(())
     }
-
-    fn describe_wait(&self) -> String {
-        let phases: Vec<Phase> = self.writers.iter().map(|writer| writer.phase).collect();
-        let stuck = (0..self.read.len()).filter(|p| !self.is_read(*p));
-        let stuck: Vec<String> = stuck
-            .map(|partition| {
-                let number = i32::try_from(partition).unwrap_or(0);
-                let status = self.inbox.status(&partition_of(number));
-                let stable = self.trial.stage.cluster.last_stable_offset(TOPIC, number);
-                let view = self.trial.stage.cluster.view(TOPIC, number);
-                format!("{partition}: {status:?}, stable {stable:?}, {view:?}")
-            })
-            .collect();
-        format!("writers {phases:?}, not read {stuck:?}")
-    }
 }
 
 fn transactional_id(writer: usize) -> String {
@@ -539,30 +420,16 @@ fn group(writer: usize) -> String {
     format!("g{writer}")
 }
 
-/// A process for the transactional id of writer `number`.
+/// A process for the transactional id of writer `number`, in its first step.
 fn open_writer(trial: &mut Trial, number: usize) -> Writer {
-    let client = trial.stage.clients.len();
-    let options = ProducerOptions {
-        transaction_timeout_ms: TRANSACTION_TIMEOUT_MS,
-        ..producer_options(&mut trial.stage.random)
-    };
-    let options = options
-        .transactional(&transactional_id(number))
-        .expect("the options go with transactions");
-    let seed = trial.stage.random.u64(..);
-    let mut simulated = SimulatedClient::new(client, client_options(trial.plan), seed);
-    let accumulator = Accumulator::new(&options, simulated.waker());
-    let room = simulated
-        .core
-        .open_producer(trial.stage.now, options, Arc::clone(&accumulator));
-    trial.stage.clients.push(simulated);
+    let client = trial.open_client();
+    let id = transactional_id(number);
+    let process = Transactor::open(trial, client, &id, TRANSACTION_TIMEOUT_MS);
+    let request = process.init(trial);
     Writer {
-        client,
-        room,
-        accumulator,
+        process,
         phase: Phase::Initialising,
-        request: RequestId(0),
-        transaction: 0,
+        request,
         record: 0,
         story: 0,
         next_us: 0,
