@@ -4,6 +4,7 @@
 pub mod check;
 pub mod client;
 pub mod delivery;
+pub mod exactly_once;
 pub mod faults;
 pub mod groups;
 pub mod network;
