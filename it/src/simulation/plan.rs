@@ -78,7 +78,7 @@ impl Plan {
             partitions: 3,
             faults: 30,
             kinds: &Kind::OF_LOOPS,
-            span_us: 15_000_000,
+            span_us: 10_000_000,
             test: "sim_exactly_once",
             ..Self::delivery(seed)
         }

@@ -9,6 +9,8 @@ use tidewatch_client_core::call::{Outcome, RequestId};
 use tidewatch_client_core::error::Error;
 
 const ID: &str = "source";
+/// Records between two pauses, on average.
+const BURST: u64 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -33,7 +35,7 @@ pub(super) struct Source {
     committed: u32,
     /// How many there have to be.
     wanted: u32,
-    /// Between two records, at most.
+    /// For each record, on average.
     pause_us: u64,
     next_us: u64,
 }
@@ -109,7 +111,12 @@ impl Source {
         self.record += 1;
         self.sent += 1;
         self.phase = Phase::Sending { left: left - 1 };
-        self.next_us = now.monotonic_us + trial.stage.random.u64(0..2 * self.pause_us);
+        // A few at once, and then a pause.
+        let pause_us = match trial.stage.random.u64(0..BURST) {
+            0 => trial.stage.random.u64(0..2 * BURST * self.pause_us),
+            _ => 0,
+        };
+        self.next_us = now.monotonic_us + pause_us;
     }
 
     fn end(&mut self, trial: &mut Trial) {
