@@ -16,6 +16,7 @@ use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::metadata::Cluster;
 use tidewatch_client_core::options::Options;
+use tidewatch_client_core::producer::partitioner::Partitioner;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -184,13 +185,32 @@ impl Client {
     /// # Errors
     /// The client was closed.
     pub async fn producer(&self) -> Result<Producer, Error> {
+        self.plain_producer(None).await
+    }
+
+    /// A producer with the client's options whose records go where `partitioner` says, unless they name
+    /// a partition themselves.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn producer_partitioned_by(
+        &self,
+        partitioner: Arc<dyn Partitioner>,
+    ) -> Result<Producer, Error> {
+        self.plain_producer(Some(partitioner)).await
+    }
+
+    async fn plain_producer(
+        &self,
+        partitioner: Option<Arc<dyn Partitioner>>,
+    ) -> Result<Producer, Error> {
         let options = self.handle.options().producer.clone();
         if let Some(id) = &options.transactional_id {
             let why =
                 format!("transactional.id={id} is set: open a transactional producer, or unset it");
             return Err(Error::Usage(why));
         }
-        Producer::open(self.handle.clone(), options).await
+        Producer::open(self.handle.clone(), options, partitioner).await
     }
 
     /// A producer of transactions under the option `transactional.id`; see

@@ -58,6 +58,7 @@ pub use tidewatch_client_core::producer::accumulator::Refused;
 pub use tidewatch_client_core::producer::delivery::{
     Delivery, DeliveryCause, DeliveryError, RecordMetadata,
 };
+pub use tidewatch_client_core::producer::partitioner::Partitioner;
 pub use tidewatch_client_core::token::{Token, TokenError};
 pub use tidewatch_protocol::compression::Compression;
 pub use tidewatch_protocol::error_code::ErrorCode;

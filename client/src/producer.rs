@@ -11,6 +11,7 @@ use tidewatch_client_core::options::ProducerOptions;
 use tidewatch_client_core::producer::Command as ProducerCommand;
 use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused};
 use tidewatch_client_core::producer::delivery::Delivery;
+use tidewatch_client_core::producer::partitioner::Partitioner;
 use tidewatch_protocol::records::Header;
 
 /// A record to send; it borrows everything, and nothing is copied before it is encoded.
@@ -127,8 +128,13 @@ struct Shared {
 }
 
 impl Producer {
-    pub(crate) async fn open(handle: Handle, options: ProducerOptions) -> Result<Self, Error> {
-        let accumulator = Accumulator::new(&options, handle.waker());
+    /// `partitioner` is the user's own, if there is one.
+    pub(crate) async fn open(
+        handle: Handle,
+        options: ProducerOptions,
+        partitioner: Option<Arc<dyn Partitioner>>,
+    ) -> Result<Self, Error> {
+        let accumulator = Accumulator::with_partitioner(&options, handle.waker(), partitioner);
         let max_block = Duration::from_millis(options.max_block_ms);
         let number = handle
             .open_producer(options, Arc::clone(&accumulator))
