@@ -15,7 +15,7 @@ use tidewatch_client_core::call::Outcome;
 use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::metadata::Cluster;
-use tidewatch_client_core::options::Options;
+use tidewatch_client_core::options::{Foreign, Options};
 use tidewatch_client_core::producer::partitioner::Partitioner;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -86,6 +86,9 @@ impl Client {
         provider: Option<Arc<dyn TokenProvider>>,
     ) -> Result<(Self, Driver), Error> {
         let options = options.validated()?;
+        for Foreign { name, why, .. } in options.ignored() {
+            tracing::warn!("{name} is ignored: {why}");
+        }
         let tokens = Tokens::new(&options.client, provider)?;
         match options.client.security.protocol.is_tls() {
             false => Ok(Self::build_over(Tcp, options, tokens)),

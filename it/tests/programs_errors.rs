@@ -165,6 +165,33 @@ fn an_unknown_property_names_the_nearest_known_one() {
 }
 
 #[test]
+fn a_property_that_only_java_has_is_refused_with_what_to_do_instead() {
+    for program in ["tidewatch-collector", "tidewatch-aggregator"] {
+        let property = "ssl.key.password=hunter2";
+        let ended = run(
+            program,
+            &["-b", "127.0.0.1:1", "-X", property, "--check-config"],
+        );
+        assert_one_clear_line(&ended, WRONG_USAGE, &["ssl.key.password", "PKCS#8"]);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_property_that_only_java_has_and_that_does_no_harm_is_warned_of() {
+    let broker = Devbroker::start(&["--topic", "cpu-monitor:1", "--topic", "mem-monitor:1"]);
+    let ended = aggregate(broker.bootstrap(), &["-X", "receive.buffer.bytes=65536"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let warned = ended.stderr.lines().filter(|line| line.contains("WARN"));
+    let warned: Vec<_> = warned.collect();
+    assert_eq!(warned.len(), 1, "{}", ended.stderr);
+    assert!(
+        warned[0].contains("receive.buffer.bytes is ignored: the kernel"),
+        "{warned:?}"
+    );
+}
+
+#[test]
 fn an_unknown_key_in_the_file_names_the_file_and_the_nearest_known_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("agent.toml");

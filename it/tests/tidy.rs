@@ -1,6 +1,7 @@
 //! House rules that no lint can hold: each test is one rule, its name says which.
 
 mod tidy {
+    mod configuration;
     mod documents;
     mod graph;
     mod sources;

@@ -1,17 +1,20 @@
 //! Every option by Kafka's name, with Java's default unless a reason stands beside it.
 //!
-//! One table, [`describe`], drives the parser, its errors and the documentation.
+//! One table, [`describe`], drives the parser, its errors and the documentation; another, [`foreign`],
+//! holds what Java's clients have besides.
 
 mod jaas;
+mod java;
 mod security;
 mod table;
 
+pub use java::{DEVIATIONS, Deviation, Fate, Foreign, OURS, foreign};
 pub use security::{
     Credentials, Mechanism, Secret, SecurityOptions, SecurityProtocol, TlsOptions, TokenSource,
 };
 
 use crate::group::assignor::Strategy;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use table::{Row, Value, rows};
 
 /// All options, as they stand before a client, a producer or a consumer is made with them.
@@ -25,6 +28,8 @@ pub struct Options {
     pub consumer: ConsumerOptions,
     /// Names that were set, as against defaults.
     explicit: BTreeSet<&'static str>,
+    /// What was set, though this client does not have it.
+    ignored: BTreeMap<&'static str, Foreign>,
 }
 
 /// An option that cannot be set so.
@@ -37,6 +42,14 @@ pub enum OptionError {
         name: String,
         /// The known name that comes closest, if one comes close.
         nearest: Option<&'static str>,
+    },
+    /// An option of Java's clients whose meaning this one cannot give it.
+    #[error("{name} is not supported: {why}")]
+    Refused {
+        /// The option.
+        name: &'static str,
+        /// Why not, and what to do instead.
+        why: &'static str,
     },
     /// A value that is not one of its values.
     #[error("{name} must be {accepts}, not {value:?}")]
@@ -88,19 +101,40 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Sets an option by its name.
+    /// Sets an option by its name. One that only Java's clients have and that does no harm is taken, and
+    /// [`ignored`](Self::ignored).
     ///
     /// # Errors
-    /// An unknown name, with the nearest known one; a value out of its range, with the range.
+    /// An unknown name, with the nearest known one; a value out of its range, with the range; an option
+    /// of Java's clients that would not be obeyed, with what to do instead.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
-        let row = rows().find(|row| row.name == name);
-        let row = row.ok_or_else(|| OptionError::Unknown {
-            name: name.to_owned(),
-            nearest: nearest(name),
-        })?;
+        let Some(row) = rows().find(|row| row.name == name) else {
+            return self.set_foreign(name);
+        };
         self.apply(row, value)?;
         self.explicit.insert(row.name);
         Ok(())
+    }
+
+    fn set_foreign(&mut self, name: &str) -> Result<(), OptionError> {
+        let unknown = || OptionError::Unknown {
+            name: name.to_owned(),
+            nearest: nearest(name),
+        };
+        let found = foreign().find(|foreign| foreign.name == name);
+        let Foreign { name, fate, why } = found.ok_or_else(unknown)?;
+        match fate {
+            Fate::Refused => Err(OptionError::Refused { name, why }),
+            Fate::Ignored => {
+                self.ignored.insert(name, Foreign { name, fate, why });
+                Ok(())
+            }
+        }
+    }
+
+    /// What was set to no effect, by name: a client warns of each when it is made.
+    pub fn ignored(&self) -> impl Iterator<Item = Foreign> {
+        self.ignored.values().copied()
     }
 
     /// The options as a whole: what is missing, what contradicts, what follows from what was set.
@@ -221,6 +255,7 @@ impl Options {
                 default_api_timeout_ms: 0,
             },
             explicit: BTreeSet::new(),
+            ignored: BTreeMap::new(),
         }
     }
 }

@@ -181,6 +181,13 @@ static TABLE: &[Row] = &[
         |o, v| o.client.bootstrap_servers = v.list(),
     ),
     row(
+        "client.dns.lookup",
+        "use_all_dns_ips",
+        OneOf(&["use_all_dns_ips"]),
+        "Every address of a host is tried in turn.",
+        |_, _| {},
+    ),
+    row(
         "client.id",
         "tidewatch",
         Text,
@@ -488,6 +495,13 @@ static TABLE: &[Row] = &[
         Number(1, MAX_MEMORY),
         "Bytes of fetched frames that may wait to be read. Ours; Java has none.",
         |o, v| o.consumer.max_buffered_bytes = v.size(),
+    ),
+    row(
+        "allow.auto.create.topics",
+        "false",
+        OneOf(&["false"]),
+        "Consumers create no topics. Producers do, where the brokers allow it.",
+        |_, _| {},
     ),
     row(
         "client.rack",

@@ -55,6 +55,46 @@ fn an_unknown_name_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
+fn what_only_java_has_is_ignored_where_that_does_no_harm_and_told() {
+    let mut options = Options::default();
+    let serializer = "org.apache.kafka.common.serialization.StringSerializer";
+    options.set("key.serializer", serializer).unwrap();
+    options.set("retries", "2147483647").unwrap();
+    let ignored: Vec<_> = options.ignored().map(|foreign| foreign.name).collect();
+    assert_eq!(ignored, ["key.serializer", "retries"]);
+    assert_eq!(Options::default().ignored().count(), 0);
+}
+
+#[test]
+fn what_only_java_has_is_refused_where_it_would_not_be_obeyed() {
+    let said = refused("ssl.key.password", "secret");
+    assert!(
+        said.starts_with("ssl.key.password is not supported: "),
+        "{said}"
+    );
+    assert!(said.contains("PKCS#8"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+    assert!(refused("sasl.kerberos.service.name", "kafka").contains("SCRAM-SHA-512"));
+    assert!(refused("partitioner.class", "Mine").contains("producer_partitioned_by"));
+    assert!(refused("allow.auto.create.topics", "true").contains("must be false"));
+}
+
+#[test]
+fn every_name_stands_in_one_table_and_deviations_are_of_options_that_are_there() {
+    let mut names: Vec<_> = rows().map(|row| row.name).collect();
+    names.extend(foreign().map(|foreign| foreign.name));
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "a name stands in two tables");
+    assert!(foreign().is_sorted_by_key(|foreign| foreign.name));
+    for deviation in DEVIATIONS {
+        let row = rows().find(|row| row.name == deviation.name).unwrap();
+        assert!(row.default != deviation.java);
+    }
+}
+
+#[test]
 fn a_bad_value_is_refused_with_its_range() {
     let said = refused("linger.ms", "soon");
     assert_eq!(
