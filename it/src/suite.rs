@@ -3,6 +3,7 @@
 
 pub mod codecs;
 pub mod pipeline;
+pub mod reading;
 pub mod rejects;
 
 use crate::kafka::{Kafka, Tools};
