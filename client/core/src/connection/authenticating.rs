@@ -30,6 +30,8 @@ pub(super) struct Authentication {
     pub(super) attempt: Attempt,
     apis: BrokerApis,
     exchange: Exchange,
+    /// A session is renewed; else the connection is new.
+    renews: bool,
     /// What was asked and is not answered.
     asked: Option<Asked>,
 }
@@ -59,8 +61,18 @@ impl Connection {
     /// Begins to authenticate; `attempt` is open and its versions are agreed on.
     pub(super) fn authenticate(
         &mut self,
+        attempt: Attempt,
+        apis: BrokerApis,
+        ctx: &mut Context<'_>,
+    ) {
+        self.begin_authentication(attempt, apis, false, ctx);
+    }
+
+    fn begin_authentication(
+        &mut self,
         mut attempt: Attempt,
         apis: BrokerApis,
+        renews: bool,
         ctx: &mut Context<'_>,
     ) {
         let Some(credentials) = &ctx.options.security.credentials else {
@@ -72,6 +84,7 @@ impl Connection {
             attempt,
             apis,
             exchange,
+            renews,
             asked: None,
         }));
         self.go_on(next, ctx);
@@ -99,7 +112,7 @@ impl Connection {
                     untried: VecDeque::new(),
                     deadline_us: 0,
                 };
-                self.authenticate(attempt, apis, ctx);
+                self.begin_authentication(attempt, apis, true, ctx);
             }
             other => self.state = other,
         }
@@ -224,7 +237,14 @@ impl Authentication {
             let response = read::<SaslAuthenticateRequest>(frame, asked)?;
             self.exchange.handle_authenticate(&response)
         };
-        verdict.map_err(Trouble::Security)
+        verdict.map_err(|error| match error {
+            // SASL was spoken before. The broker takes it up no more than once a second (KIP-368), and a
+            // token that is shown shortly before its end gives a session that is shorter than that.
+            SecurityError::NotSasl if self.renews => {
+                Trouble::Broken("the broker does not renew the session".to_owned())
+            }
+            error => Trouble::Security(error),
+        })
     }
 }
 

@@ -242,6 +242,39 @@ fn line_40_renewing_a_session_waits_for_the_answers_in_flight_and_holds_new_requ
 }
 
 #[test]
+fn line_40_a_session_that_the_broker_does_not_renew_costs_its_connection_only() {
+    let mut script = Script::with_brokers(1, PLAIN);
+    script.ask(1);
+    let connection = script.open();
+    script.let_in(800);
+    let asked = script.expect_metadata();
+    script.answer_metadata(&asked);
+    assert!(script.ended().1.is_ok());
+    script.pass_ms(799);
+    script.ask(1);
+    // Within a second of the last time, as Kafka does.
+    let asked = script.expect_send();
+    assert_eq!(asked.api(), ApiKey::SaslHandshake);
+    let code = ErrorCode::ILLEGAL_SASL_STATE.0;
+    let response = SaslHandshakeResponse::default().with_error_code(code);
+    script.answer::<SaslHandshakeRequest>(&asked, &response);
+    let (closed, why) = script.expect_close();
+    assert_eq!(closed, connection);
+    assert!(why.contains("does not renew"), "{why}");
+    let error = script.ended().1.unwrap_err();
+    assert!(error.kind.is_retriable(), "{error}");
+    // A new connection is made with no more than the usual backoff.
+    script.pass_ms(100);
+    let again = script.ask(1);
+    script.open();
+    script.let_in(10_000);
+    let asked = script.expect_metadata();
+    script.answer_metadata(&asked);
+    let (ended, result) = script.ended();
+    assert!(ended == again && result.is_ok());
+}
+
+#[test]
 fn an_unused_connection_renews_its_session_when_it_is_used_again() {
     let mut script = Script::with_brokers(1, PLAIN);
     script.ask(1);
