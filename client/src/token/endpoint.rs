@@ -3,12 +3,12 @@
 mod answer;
 
 use super::{BoxFuture, TokenProvider};
-use crate::transport::{Tcp, Tls, Transport};
+use crate::transport::{Tcp, Tls, Transport, security_error};
 use answer::{Answer, Progress};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use std::io;
 use std::time::Duration;
-use tidewatch_client_core::error::Error;
+use tidewatch_client_core::error::{Error, SecurityError};
 use tidewatch_client_core::options::{Secret, TlsOptions};
 use tidewatch_client_core::token::{Token, TokenError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,9 +95,9 @@ impl Endpoint {
             Some(tls) => self.post(tls).await,
             None => self.post(&Tcp).await,
         };
-        let answer = answered
-            .map_err(|why| TokenError::Unavailable(format!("failed to ask {place}: {why}")))?;
-        answer.checked(&place)
+        answered
+            .map_err(|why| unasked(&place, &why))?
+            .checked(&place)
     }
 
     /// Tries each address in turn until one answers at all.
@@ -129,6 +129,22 @@ impl Endpoint {
         }
         Err(last)
     }
+}
+
+/// Why there is no answer: what somebody has to mend is no better in a moment.
+fn unasked(place: &str, why: &io::Error) -> TokenError {
+    let failed = format!("failed to ask {place}: ");
+    TokenError::Refused(match security_error(why) {
+        None => return TokenError::Unavailable(format!("{failed}{why}")),
+        Some(SecurityError::Certificate { why }) => {
+            format!("{failed}its certificate is refused: {why}")
+        }
+        Some(SecurityError::NotTls { why }) => format!(
+            "{failed}what answers there does not speak TLS ({why}): check \
+             sasl.oauthbearer.token.endpoint.url"
+        ),
+        Some(other) => format!("{failed}{other}"),
+    })
 }
 
 impl TokenProvider for Endpoint {

@@ -119,14 +119,14 @@ fn explain(error: &rustls::Error, host: &str) -> Option<SecurityError> {
 fn explain_certificate(error: &CertificateError, host: &str) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired: it has to be renewed at the broker, unless this host's clock is wrong"
+            "it has expired: it has to be renewed over there, unless this host's clock is wrong"
                 .to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet: is this host's clock right?".to_owned()
         }
         CertificateError::UnknownIssuer => "it is signed by an authority that is not trusted: set \
-             ssl.truststore.location to the PEM file of the broker's authority"
+             ssl.truststore.location to the PEM file of that authority"
             .to_owned(),
         CertificateError::NotValidForName => another_name(host, &[]),
         CertificateError::NotValidForNameContext { presented, .. } => another_name(host, presented),
