@@ -164,7 +164,8 @@ impl Client {
     /// Creates topics, and says for each what came of it, in the order asked for.
     ///
     /// # Errors
-    /// The request as a whole failed: no broker could be reached in time.
+    /// The client was closed, or too many such requests are under way. What fails for one topic stands beside
+    /// it, and so for each if no broker could be reached in time.
     pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<TopicResults, Error> {
         let command = admin::Command::CreateTopics {
             topics,
@@ -176,7 +177,8 @@ impl Client {
     /// Deletes topics, and says for each what came of it, in the order asked for.
     ///
     /// # Errors
-    /// The request as a whole failed: no broker could be reached in time.
+    /// The client was closed, or too many such requests are under way. What fails for one topic stands beside
+    /// it, and so for each if no broker could be reached in time.
     pub async fn delete_topics(&self, topics: &[&str]) -> Result<TopicResults, Error> {
         let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
         let command = admin::Command::DeleteTopics { topics };
