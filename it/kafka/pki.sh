@@ -2,6 +2,7 @@
 # pki.sh DIR: keys for the suite of secure connections, PEM only. An authority with identities for a
 # server at 127.0.0.1 (one of them expired, one for another name) and a client, and an authority that
 # nobody trusts, with a client of its own. NAME.both.pem is a key store: the PKCS#8 key, then the chain.
+# And RSA keys to sign tokens with: the issuer's, whose modulus stands in a file, and another's.
 set -eu
 mkdir -p "$1"
 cd "$1"
@@ -35,3 +36,8 @@ identity expired trusted -1 /CN=localhost "$here"
 identity wronghost trusted 3650 /CN=elsewhere "$elsewhere"
 identity client trusted 3650 /O=tidewatch/CN=collector extendedKeyUsage=clientAuth
 identity stranger unknown 3650 /CN=stranger extendedKeyUsage=clientAuth
+
+for signer in issuer forger; do
+  openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$signer.key"
+done
+openssl rsa -in issuer.key -noout -modulus -out issuer.modulus

@@ -7,10 +7,14 @@ mod client;
 mod failures;
 #[path = "real_security/log.rs"]
 mod log;
+#[path = "real_security/oidc.rs"]
+mod oidc;
 #[path = "real_security/programs.rs"]
 mod programs;
 #[path = "real_security/successes.rs"]
 mod successes;
+#[path = "real_security/token_server.rs"]
+mod token_server;
 
 use tidewatch_it::kafka::SecureKafka;
 
@@ -35,8 +39,27 @@ const SCENES: &[Scene] = &[
         "sessions are renewed under load on the same connections",
         successes::renewal_under_load,
     ),
+    (
+        "tokens of a server over https, which the broker checks",
+        oidc::tokens_of_a_server,
+    ),
+    (
+        "tokens that run out under load are followed by others",
+        oidc::tokens_that_run_out_under_load,
+    ),
+    (
+        "a token server that refuses or cannot be trusted, and forged tokens",
+        oidc::what_a_server_or_a_broker_refuses,
+    ),
     ("wrong credentials", failures::wrong_credentials),
-    ("wrong credentials start no storm", failures::no_storm),
+    (
+        "records that no broker can be asked about",
+        failures::unsecured_records,
+    ),
+    (
+        "wrong credentials and certificates start no storm",
+        failures::no_storm,
+    ),
     (
         "certificates that must not be trusted",
         failures::certificates,

@@ -15,6 +15,8 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 pub(super) struct Node {
     home: Home,
     pub(super) dir: PathBuf,
+    /// Of Java's system, as `name=value`.
+    properties: Vec<String>,
     running: Option<(Process, u32)>,
 }
 
@@ -24,8 +26,15 @@ impl Node {
         Self {
             home,
             dir,
+            properties: Vec::new(),
             running: None,
         }
+    }
+
+    /// With a property of Java's system.
+    pub(super) fn with_property(mut self, property: String) -> Self {
+        self.properties.push(property);
+        self
     }
 
     /// Starts it, on its port, with its data.
@@ -36,6 +45,11 @@ impl Node {
         let mut command = Command::new("sh");
         command
             .args(["-c", script, "sh", log])
+            .args(
+                self.properties
+                    .iter()
+                    .map(|property| format!("-D{property}")),
+            )
             .args(self.home.java_arguments());
         command
             .args(["kafka.Kafka", "server.properties"])

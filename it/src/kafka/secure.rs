@@ -4,12 +4,14 @@ use super::home::Home;
 use super::node::Node;
 use super::{Tools, Version, format, work_dir};
 use crate::ports::free_port;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const LISTENERS: [&str; 10] = [
+const LISTENERS: [&str; 11] = [
     "PLAINTEXT",
     "TLS",
     "MTLS",
@@ -20,6 +22,7 @@ const LISTENERS: [&str; 10] = [
     "OAUTH",
     "OAUTHTLS",
     "REAUTH",
+    "OIDC",
 ];
 
 /// Bob's password is the same for both hashes.
@@ -43,7 +46,11 @@ impl SecureKafka {
     pub fn start() -> Self {
         let home = Home::of(Version::V4_3);
         let work = work_dir();
-        make_keys(&work.path().join("pki"));
+        let keys = work.path().join("pki");
+        make_keys(&keys);
+        let jwks = keys.join("jwks.json");
+        std::fs::write(&jwks, jwks_of(&keys.join("issuer.modulus"))).unwrap();
+        let jwks = format!("file://{}", jwks.display());
         let dir = work.path().join("broker");
         std::fs::create_dir(&dir).unwrap();
         let ports: BTreeMap<_, _> = LISTENERS.map(|name| (name, free_port())).into();
@@ -54,7 +61,8 @@ impl SecureKafka {
             .collect();
         let properties = include_str!("../../kafka/secure.properties")
             .replace("@LISTENERS@", &listeners.join(","))
-            .replace("@CONTROLLER@", &controller.to_string());
+            .replace("@CONTROLLER@", &controller.to_string())
+            .replace("@JWKS@", &jwks);
         std::fs::write(dir.join("server.properties"), properties).unwrap();
         let [one, other] = BOB;
         format(
@@ -62,7 +70,9 @@ impl SecureKafka {
             &dir,
             &["--standalone", "--add-scram", one, "--add-scram", other],
         );
-        let mut node = Node::new(home, dir);
+        // Kafka 4 asks nobody for keys whom it was not told of here.
+        let allowed = format!("org.apache.kafka.sasl.oauthbearer.allowed.urls={jwks}");
+        let mut node = Node::new(home, dir).with_property(allowed);
         node.start();
         node.wait_until_started();
         Self {
@@ -98,6 +108,21 @@ impl Drop for SecureKafka {
     fn drop(&mut self) {
         self.node.kill();
     }
+}
+
+/// The set of keys (RFC 7517) by which the broker believes tokens: the issuer's alone.
+fn jwks_of(modulus: &Path) -> String {
+    let printed = std::fs::read_to_string(modulus).unwrap();
+    let hex = printed.trim().trim_start_matches("Modulus=");
+    let digits = (0..hex.len()).step_by(2);
+    let modulus: Vec<u8> = digits
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect();
+    let modulus = BASE64_URL_SAFE_NO_PAD.encode(modulus);
+    let key = json!({
+        "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "issuer", "n": modulus, "e": "AQAB",
+    });
+    json!({ "keys": [key] }).to_string()
 }
 
 fn make_keys(dir: &Path) {

@@ -7,7 +7,15 @@ use tidewatch_it::kafka::SecureKafka;
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Passwords and the beginning of every unsigned token.
-pub(crate) const SECRETS: [&str; 4] = ["alice-secret", "bob-secret", "not-the-password", "eyJ"];
+pub(crate) const SECRETS: [&str; 6] = [
+    "alice-secret",
+    "bob-secret",
+    "not-the-password",
+    "client-credentials-secret",
+    // The same with its id, as the header of HTTP has it.
+    "Y29sbGVjdG9yOmNsaWVudC1jcmVkZW50aWFscy1zZWNyZXQ",
+    "eyJ",
+];
 
 struct Tee;
 
