@@ -9,8 +9,7 @@
 use std::time::Duration;
 use tidewatch_client::options::Options;
 use tidewatch_client::{
-    Client, Consumer, Error, Event, Fetched, OffsetAndMetadata, ProducerRecord, StartAt,
-    TransactionalProducer,
+    Client, Consumer, Error, Event, Fetched, ProducerRecord, TransactionalProducer,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -67,9 +66,7 @@ async fn main() -> Result<(), Failure> {
             Err(error) if aborts < MAX_ABORTS => {
                 aborts += 1;
                 eprintln!("{error}");
-                if consumer.status(&partition).is_some() {
-                    consumer.seek(&partition, StartAt::Committed).await?;
-                }
+                consumer.rewind().await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -87,7 +84,6 @@ async fn transfer(
     mut records: Fetched,
     output: &str,
 ) -> Result<usize, Error> {
-    let partition = records.topic_partition().clone();
     let transaction = producer.begin().await?;
     let mut count = 0;
     while let Some(record) = records.next_ref() {
@@ -103,21 +99,11 @@ async fn transfer(
         }
         count += 1;
     }
-    // The group refuses it from a member that has lost the partition meanwhile.
-    if let Some(status) = consumer.status(&partition)
-        && let Some(position) = status.position
-    {
-        let next = OffsetAndMetadata::new(position, status.leader_epoch);
-        let group = consumer.group_metadata().await?;
-        transaction
-            .send_offsets([(partition, next)], &group)
-            .await?;
-        // All of it, or nothing.
-        transaction.commit().await?;
-        return Ok(count);
-    }
-    transaction.abort().await?;
-    Ok(0)
+    // As the member that read them: the group refuses it where the partition was lost meanwhile.
+    transaction.send_positions(consumer).await?;
+    // All of it, or nothing.
+    transaction.commit().await?;
+    Ok(count)
 }
 
 /// What there is to do with a value; what is no number goes through as it is.

@@ -109,7 +109,7 @@ fn main() -> Result<(), Failure> {
         .enable_all()
         .build()?;
     // As a task: waking the future that a runtime blocks on costs more.
-    Ok(runtime.block_on(async { tokio::spawn(run(arguments)).await })??)
+    runtime.block_on(async { tokio::spawn(run(arguments)).await })?
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {

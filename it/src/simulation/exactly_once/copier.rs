@@ -206,8 +206,9 @@ impl Copier {
                 self.meet_revocation(trial);
             }
             // It may as well not mind: then its positions are refused.
-            Event::Rebalance(Rebalance::Lost(_)) if self.is_open => {
-                if trial.stage.random.bool() {
+            Event::Rebalance(Rebalance::Lost(_)) => {
+                let minds = self.is_open && trial.stage.random.bool();
+                if minds {
                     self.go_back(trial);
                 }
             }
