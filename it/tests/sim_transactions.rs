@@ -9,7 +9,7 @@ const SUITE: Suite = Suite {
     run: transactions::run_transactions,
     runs: 400,
     soak_runs: 10_000,
-    least: (12, 6),
+    least: (20, 8),
 };
 
 #[test]

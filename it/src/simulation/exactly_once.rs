@@ -11,7 +11,7 @@ mod strikes;
 use crate::simulation::check::Violation;
 use crate::simulation::plan::{Failure, Plan, Report};
 use crate::simulation::play::{World, play};
-use crate::simulation::trial::{REQUEST_MS, TOPIC, Trial};
+use crate::simulation::trial::{OF_GROUPS, OF_TRANSACTIONS, REQUEST_MS, TOPIC, Trial};
 use copier::{Copier, Fate};
 use source::Source;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const TRANSACTION_TIMEOUT_MS: u64 = 8_000;
 const BACKOFF_MS: u64 = 1_000;
 /// No process stands still for longer, and no reader stays away.
 const LONGEST_TROUBLE_US: u64 = 12_000_000;
-/// A moment of every kind.
+/// Keys of inputs.
 const KEYS: u32 = 7;
 
 /// Runs a plan to its end.
@@ -167,20 +167,9 @@ impl Loops {
     fn new(plan: Plan) -> Self {
         let mut trial = Trial::new(plan);
         trial.create_topic(OUTPUT);
-        trial.targets = vec![
-            ApiKey::Produce,
-            ApiKey::Fetch,
-            ApiKey::EndTxn,
-            ApiKey::InitProducerId,
-            ApiKey::AddPartitionsToTxn,
-            ApiKey::AddOffsetsToTxn,
-            ApiKey::TxnOffsetCommit,
-            ApiKey::JoinGroup,
-            ApiKey::SyncGroup,
-            ApiKey::Heartbeat,
-            ApiKey::OffsetFetch,
-            ApiKey::FindCoordinator,
-        ];
+        trial.targets = vec![ApiKey::Produce, ApiKey::Fetch];
+        trial.targets.extend(OF_TRANSACTIONS);
+        trial.targets.extend(OF_GROUPS);
         trial.groups = vec![GROUP.to_owned()];
         let strategies = ["range", "roundrobin", "sticky", "cooperative-sticky"];
         let strategy = strategies[trial.stage.random.usize(0..strategies.len())];

@@ -49,79 +49,47 @@ pub enum Kind {
 
 impl Kind {
     /// What befalls connections and nodes.
-    pub const OF_WIRE: [Self; 9] = [
+    pub const OF_WIRE: [Self; 7] = [
         Self::LostFrames,
         Self::LateFrames,
         Self::CutBefore,
         Self::CutAfter,
         Self::Error,
         Self::ErrorAfter,
-        Self::LeaderMove,
         Self::Restart,
-        Self::Throttle,
+    ];
+
+    /// What befalls those who send records and read them.
+    pub const OF_RECORDS: [Self; 2] = [Self::LeaderMove, Self::Throttle];
+
+    /// What befalls members of a group.
+    pub const OF_GROUPS: [Self; 5] = [
+        Self::GroupMove,
+        Self::Crash,
+        Self::Join,
+        Self::Leave,
+        Self::Slow,
     ];
 
     /// What befalls transactional producers.
-    pub const OF_TRANSACTIONS: [Self; 12] = [
-        Self::LostFrames,
-        Self::LateFrames,
-        Self::CutBefore,
-        Self::CutAfter,
-        Self::Error,
-        Self::ErrorAfter,
-        Self::LeaderMove,
-        Self::Restart,
-        Self::Throttle,
-        Self::GroupMove,
-        Self::TransactionMove,
-        Self::Crash,
-    ];
+    pub const OF_TRANSACTIONS: [Self; 3] = [Self::TransactionMove, Self::GroupMove, Self::Crash];
 
-    /// What befalls members of a group.
-    pub const OF_GROUPS: [Self; 12] = [
-        Self::LostFrames,
-        Self::LateFrames,
-        Self::CutBefore,
-        Self::CutAfter,
-        Self::Error,
-        Self::ErrorAfter,
-        Self::Restart,
-        Self::GroupMove,
-        Self::Join,
-        Self::Leave,
-        Self::Crash,
-        Self::Slow,
-    ];
-
-    /// All there is.
-    pub const OF_LOOPS: [Self; 19] = [
-        Self::LostFrames,
-        Self::LateFrames,
-        Self::CutBefore,
-        Self::CutAfter,
-        Self::Error,
-        Self::ErrorAfter,
-        Self::LeaderMove,
-        Self::Restart,
-        Self::Throttle,
-        Self::Hung,
-        Self::GroupMove,
+    /// What befalls those who are both.
+    pub const OF_LOOPS: [Self; 5] = [
         Self::TransactionMove,
         Self::LostEnd,
-        Self::Crash,
+        Self::Hung,
         Self::Zombie,
         Self::Pause,
-        Self::Join,
-        Self::Leave,
-        Self::Slow,
     ];
 }
 
 /// Every kind once, then at random, spread over the time of the plan; soonest last.
 pub(super) fn schedule(plan: Plan, start_us: u64, random: &mut fastrand::Rng) -> Vec<(u64, Kind)> {
-    let mut kinds: Vec<_> = plan.kinds.iter().copied().take(plan.faults).collect();
+    let all: Vec<Kind> = plan.kinds().collect();
+    let mut kinds: Vec<_> = all.iter().copied().take(plan.faults).collect();
     while kinds.len() < plan.faults {
-        kinds.push(plan.kinds[random.usize(0..plan.kinds.len())]);
+        kinds.push(all[random.usize(0..all.len())]);
     }
     let mut schedule: Vec<_> = kinds
         .into_iter()

@@ -8,7 +8,7 @@ use crate::simulation::check::Violation;
 use crate::simulation::plan::{Failure, Plan, Report};
 use crate::simulation::play::{World, play};
 use crate::simulation::records::append;
-use crate::simulation::trial::{REQUEST_MS, TOPIC, Trial};
+use crate::simulation::trial::{OF_GROUPS, REQUEST_MS, TOPIC, Trial};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -138,15 +138,8 @@ impl World for Group {
 impl Group {
     fn new(plan: Plan) -> Self {
         let mut trial = Trial::new(plan);
-        trial.targets = vec![
-            ApiKey::JoinGroup,
-            ApiKey::SyncGroup,
-            ApiKey::Heartbeat,
-            ApiKey::OffsetCommit,
-            ApiKey::OffsetFetch,
-            ApiKey::FindCoordinator,
-            ApiKey::Fetch,
-        ];
+        trial.targets = vec![ApiKey::OffsetCommit, ApiKey::Fetch];
+        trial.targets.extend(OF_GROUPS);
         trial.groups = vec![GROUP.to_owned()];
         let strategies = ["range", "roundrobin", "sticky", "cooperative-sticky"];
         let strategy = strategies[trial.stage.random.usize(0..strategies.len())];

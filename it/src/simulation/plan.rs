@@ -21,7 +21,7 @@ pub struct Plan {
     /// Things that go wrong.
     pub faults: usize,
     /// Of these kinds; of each once, as far as that goes.
-    pub kinds: &'static [Kind],
+    pub kinds: &'static [&'static [Kind]],
     /// In this time.
     pub span_us: u64,
     /// Keeps a log of what happened.
@@ -41,7 +41,7 @@ impl Plan {
             records: 500,
             // Twenty have to strike, and some wait for a request that does not come any more.
             faults: 28,
-            kinds: &Kind::OF_WIRE,
+            kinds: &[&Kind::OF_WIRE, &Kind::OF_RECORDS],
             span_us: 5_000_000,
             log: false,
             test: "sim_delivery",
@@ -52,7 +52,7 @@ impl Plan {
     pub fn transactions(seed: u64) -> Self {
         Self {
             faults: 40,
-            kinds: &Kind::OF_TRANSACTIONS,
+            kinds: &[&Kind::OF_WIRE, &Kind::OF_RECORDS, &Kind::OF_TRANSACTIONS],
             test: "sim_transactions",
             ..Self::delivery(seed)
         }
@@ -65,7 +65,7 @@ impl Plan {
             clients: 3,
             records: 300,
             faults: 20,
-            kinds: &Kind::OF_GROUPS,
+            kinds: &[&Kind::OF_WIRE, &Kind::OF_GROUPS],
             span_us: 60_000_000,
             test: "sim_groups",
             ..Self::delivery(seed)
@@ -77,11 +77,21 @@ impl Plan {
         Self {
             partitions: 3,
             faults: 30,
-            kinds: &Kind::OF_LOOPS,
+            kinds: &[
+                &Kind::OF_WIRE,
+                &Kind::OF_RECORDS,
+                &Kind::OF_GROUPS,
+                &Kind::OF_LOOPS,
+            ],
             span_us: 10_000_000,
             test: "sim_exactly_once",
             ..Self::delivery(seed)
         }
+    }
+
+    /// What may go wrong.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.kinds.iter().flat_map(|kinds| kinds.iter().copied())
     }
 }
 

@@ -42,8 +42,8 @@ impl Suite {
             }
         });
         println!("{} runs, {total}", seeds.end - seeds.start);
-        for kind in (self.plan)(FIRST_SEED).kinds {
-            assert!(total.faults.of(*kind) > 0, "no run had a {kind:?}");
+        for kind in (self.plan)(FIRST_SEED).kinds() {
+            assert!(total.faults.of(kind) > 0, "no run had a {kind:?}");
         }
     }
 

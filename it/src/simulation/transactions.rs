@@ -6,7 +6,7 @@ use crate::simulation::plan::{Failure, Plan, Report};
 use crate::simulation::play::{World, play};
 use crate::simulation::records::{append, read_names};
 use crate::simulation::transactor::Transactor;
-use crate::simulation::trial::{TOPIC, Trial, partition_of};
+use crate::simulation::trial::{OF_TRANSACTIONS, TOPIC, Trial, partition_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidewatch_client_core::call::{GroupMetadata, OffsetAndMetadata, Outcome, RequestId};
@@ -162,14 +162,8 @@ impl Transactions {
     fn new(plan: Plan) -> Self {
         let mut trial = Trial::new(plan);
         trial.targets = vec![ApiKey::Produce; 6];
-        trial.targets.extend([
-            ApiKey::Fetch,
-            ApiKey::EndTxn,
-            ApiKey::InitProducerId,
-            ApiKey::AddPartitionsToTxn,
-            ApiKey::AddOffsetsToTxn,
-            ApiKey::TxnOffsetCommit,
-        ]);
+        trial.targets.push(ApiKey::Fetch);
+        trial.targets.extend(OF_TRANSACTIONS);
         trial.groups = (0..plan.clients).map(group).collect();
         trial.transactional_ids = (0..plan.clients).map(transactional_id).collect();
         let start_us = trial.stage.now.monotonic_us;
@@ -219,7 +213,8 @@ impl Transactions {
 
     fn begin(&mut self, number: usize) {
         let writer = &mut self.writers[number];
-        if writer.process.transaction >= self.transactions_each {
+        // They go on for as long as something is to go wrong.
+        if writer.process.transaction >= self.transactions_each && self.trial.is_calm() {
             writer.phase = Phase::Done;
             return;
         }

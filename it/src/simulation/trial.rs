@@ -23,6 +23,23 @@ pub(super) const TOPIC: &str = "t";
 /// `request.timeout.ms` of every client.
 pub(super) const REQUEST_MS: u64 = 2_000;
 
+/// What transactional producers ask of coordinators.
+pub(super) const OF_TRANSACTIONS: [ApiKey; 5] = [
+    ApiKey::EndTxn,
+    ApiKey::InitProducerId,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::TxnOffsetCommit,
+];
+/// What members of a group ask of coordinators.
+pub(super) const OF_GROUPS: [ApiKey; 5] = [
+    ApiKey::JoinGroup,
+    ApiKey::SyncGroup,
+    ApiKey::Heartbeat,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+];
+
 /// A plan on its stage, and its faults.
 pub(super) struct Trial {
     pub(super) plan: Plan,

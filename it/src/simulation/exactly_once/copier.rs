@@ -74,6 +74,8 @@ pub(super) struct Copier {
     busy_until_us: u64,
     commits: u64,
     rewinds: u64,
+    /// How often partitions went while a transaction was open.
+    interrupted: u64,
 }
 
 impl Copier {
@@ -120,6 +122,7 @@ impl Copier {
             busy_until_us: 0,
             commits: 0,
             rewinds: 0,
+            interrupted: 0,
         }
     }
 
@@ -193,6 +196,11 @@ impl Copier {
         self.woken.raise();
         let event = event.map_err(|e| cannot("read", e))?;
         self.note(trial, || event_name(&event));
+        let goes = matches!(
+            event,
+            Event::Rebalance(Rebalance::Revoking(_) | Rebalance::Lost(_))
+        );
+        self.interrupted += u64::from(self.is_open && goes);
         match event {
             Event::Records(records) => {
                 self.held = Some(records);
@@ -206,11 +214,8 @@ impl Copier {
                 self.meet_revocation(trial);
             }
             // It may as well not mind: then its positions are refused.
-            Event::Rebalance(Rebalance::Lost(_)) => {
-                let minds = self.is_open && trial.stage.random.bool();
-                if minds {
-                    self.go_back(trial);
-                }
+            Event::Rebalance(Rebalance::Lost(_)) if self.is_open && trial.stage.random.bool() => {
+                self.go_back(trial);
             }
             _ => {}
         }
@@ -393,6 +398,8 @@ impl Copier {
     pub(super) fn tally(&self, tally: &mut BTreeMap<&'static str, u64>) {
         *tally.entry("commits").or_default() += self.commits;
         *tally.entry("rewinds").or_default() += self.rewinds;
+        let interrupted = "rebalances inside a transaction";
+        *tally.entry(interrupted).or_default() += self.interrupted;
     }
 
     pub(super) fn describe(&self, trial: &Trial) -> String {
