@@ -5,8 +5,8 @@
 use std::time::Duration;
 use tidewatch_client::options::Options;
 use tidewatch_client::{
-    Client, Event, GroupMetadata, OffsetAndMetadata, ProducerRecord, StartAt, TopicPartition,
-    TransactionEnd, TransactionalProducer,
+    Client, Consumer, Error, Event, Fetched, GroupMetadata, OffsetAndMetadata, ProducerRecord,
+    Rebalance, StartAt, TopicPartition, TransactionEnd, TransactionalProducer,
 };
 use tidewatch_it::kafka::{Kafka, Tools, Version};
 use tidewatch_it::process::Process;
@@ -253,6 +253,131 @@ async fn offsets_of_a_stranger_are_refused(kafka: &Tools, topic: &str) {
     transact(&mut ours, topic, "after the stranger", true).await;
 }
 
+/// A process of the loop from `{topic}-in` to `{topic}-out`.
+struct Copier {
+    consumer: Consumer,
+    producer: TransactionalProducer,
+    out: String,
+}
+
+impl Copier {
+    async fn start(kafka: &Tools, topic: &str, id: &str) -> Self {
+        let mut options = Options::default();
+        let group = format!("{topic}-copiers");
+        for (name, value) in [
+            ("bootstrap.servers", kafka.bootstrap()),
+            ("isolation.level", "read_committed"),
+            ("group.id", &group),
+            ("auto.offset.reset", "earliest"),
+            ("enable.auto.commit", "false"),
+            ("heartbeat.interval.ms", "500"),
+        ] {
+            options.set(name, value).unwrap();
+        }
+        let client = Client::spawn(options).unwrap();
+        let id = format!("{topic}-{id}");
+        let producer = client.transactional_producer_as(&id).await.unwrap();
+        let consumer = client.consumer().await.unwrap();
+        consumer.subscribe([format!("{topic}-in")]).await.unwrap();
+        Self {
+            consumer,
+            producer,
+            out: format!("{topic}-out"),
+        }
+    }
+
+    async fn copy(&mut self) -> Error {
+        loop {
+            match self.consumer.next().await {
+                Ok(Event::Records(records)) => {
+                    if self.transfer(records).await.is_err() {
+                        self.consumer.rewind().await.unwrap();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    async fn transfer(&mut self, records: Fetched) -> Result<(), Error> {
+        let transaction = self.producer.begin().await?;
+        for record in records {
+            let value = record?.value.unwrap_or_default();
+            let record = ProducerRecord::to(&self.out).value(&value);
+            let _ = transaction.send(record).await;
+        }
+        transaction.send_positions(&self.consumer).await?;
+        transaction.commit().await
+    }
+}
+
+/// Line 19: a member whose partitions go while a transaction is made of them cannot commit it, and
+/// reads on from what was committed; so does who comes.
+async fn a_rebalance_inside_a_transaction_aborts_and_rewinds(kafka: &Tools, topic: &str) {
+    let client = client(kafka.bootstrap());
+    let (from, to) = (format!("{topic}-in"), format!("{topic}-out"));
+    kafka.create_topic(&from, 2, &[]);
+    kafka.create_topic(&to, 1, &[]);
+    let producer = client.producer().await.unwrap();
+    let mut wanted = Vec::new();
+    for number in 0..10 {
+        let value = format!("input {number}");
+        let record = ProducerRecord::to(&from).partition(number % 2);
+        let delivery = producer.send(record.value(&value)).await.unwrap();
+        delivery.await.unwrap();
+        wanted.push(value);
+    }
+
+    let mut first = Copier::start(kafka, topic, "first").await;
+    let transaction = first.producer.begin().await.unwrap();
+    let mut taken = 0;
+    while taken < 10 {
+        let Event::Records(records) = first.consumer.next().await.unwrap() else {
+            continue;
+        };
+        for record in records {
+            let value = record.unwrap().value.unwrap();
+            let record = ProducerRecord::to(&first.out).value(&value);
+            drop(transaction.send(record).await.unwrap());
+            taken += 1;
+        }
+    }
+    let mut second = Copier::start(kafka, topic, "second").await;
+    loop {
+        let event = first.consumer.next().await.unwrap();
+        if matches!(event, Event::Rebalance(Rebalance::Revoking(_))) {
+            break;
+        }
+    }
+    let error = transaction.send_positions(&first.consumer).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("has to be aborted"), "{error}");
+    drop(transaction);
+    first.consumer.rewind().await.unwrap();
+
+    let mut reader = client.consumer().await.unwrap();
+    let start = [(to.as_str(), 0, StartAt::Earliest)];
+    reader.assign(start).await.unwrap();
+    let all = async {
+        let mut read = 0;
+        while read < wanted.len() {
+            if let Event::Records(records) = reader.next().await.unwrap() {
+                read += records.count();
+            }
+        }
+    };
+    tokio::select! {
+        error = first.copy() => panic!("{error}"),
+        error = second.copy() => panic!("{error}"),
+        done = tokio::time::timeout(LIMIT, all) => done.expect("everything is copied"),
+    }
+    drop((first, second));
+    let mut copied = committed_by_java(kafka, &to);
+    copied.sort();
+    assert_eq!(copied, wanted);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn ours_and_javas_transactions_go_together_on_both_versions() {
     let cluster = Kafka::single(Version::V4_3, &[]);
@@ -270,6 +395,7 @@ async fn ours_and_javas_transactions_go_together_on_both_versions() {
         each_fences_the_other(kafka, kafka.bootstrap(), &contested).await;
         a_killed_process_leaves_nothing(kafka, &format!("killed-{topic}")).await;
         offsets_of_a_stranger_are_refused(kafka, topic).await;
+        a_rebalance_inside_a_transaction_aborts_and_rewinds(kafka, &format!("loop-{topic}")).await;
     }
     // The broker of ours is no easier and no harder on Java's producer.
     for level in ["2", "1"] {
