@@ -5,6 +5,7 @@
 //! cargo run -p tidewatch-client --example consume_in_a_group -- localhost:9092 readings printers
 //! ```
 
+use std::pin::pin;
 use tidewatch_client::options::Options;
 use tidewatch_client::{Client, Consumer, Event, Fetched, Rebalance};
 
@@ -30,11 +31,13 @@ async fn main() -> Result<(), Failure> {
 
     let mut consumer = client.consumer().await?;
     consumer.subscribe([topic]).await?;
+    // One for all turns of the loop: a new one each time would miss what comes between them.
+    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
     loop {
         let event = tokio::select! {
             // Dropped halfway it loses nothing.
             event = consumer.next() => event?,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut ctrl_c => break,
         };
         match event {
             Event::Records(records) => {

@@ -6,6 +6,7 @@
 //! cargo run -p tidewatch-client --example exactly_once_loop -- localhost:9092 readings doubled worker-1
 //! ```
 
+use std::pin::pin;
 use std::time::Duration;
 use tidewatch_client::options::Options;
 use tidewatch_client::{
@@ -44,11 +45,13 @@ async fn main() -> Result<(), Failure> {
     let mut consumer = client.consumer().await?;
     consumer.subscribe([input]).await?;
 
+    // One for all turns of the loop: a new one each time would miss what comes between them.
+    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
     let mut aborts = 0;
     loop {
         let event = tokio::select! {
             event = consumer.next() => event?,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut ctrl_c => break,
         };
         // Partitions are taken from us by an event too, hence never in the middle of a transaction.
         let Event::Records(records) = event else {

@@ -2,6 +2,7 @@
 //! test files run on their clusters.
 
 pub mod codecs;
+pub mod examples;
 pub mod pipeline;
 pub mod reading;
 pub mod rejects;

@@ -1,20 +1,16 @@
 //! The client's examples, each run as a process against the embedded broker, with what it prints held
 //! to what the broker has.
 
-use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Instant;
 use tidewatch_client::options::Options;
-use tidewatch_client::{Client, NewTopic, ProducerRecord, TopicPartition};
+use tidewatch_client::{Client, TopicPartition};
 use tidewatch_it::process::Process;
 use tidewatch_it::programs::{Devbroker, PATIENCE, path};
+use tidewatch_it::suite::examples::{self, wait_for_records};
 use tidewatch_it::suite::reading::{Row, read_all};
 
 fn example(name: &str, broker: &Devbroker, arguments: &[&str]) -> Process {
-    let mut command = Command::new(path("examples").join(name));
-    command.arg(broker.bootstrap()).args(arguments);
-    Process::start(name, command)
+    examples::start(name, broker.bootstrap(), arguments)
 }
 
 /// Runs it to its end, which must be a good one, and returns the lines of its standard output.
@@ -71,15 +67,6 @@ async fn produce_prints_where_the_broker_has_each_record() {
     }
     // The topic is there already: that is no error.
     assert_eq!(run("produce", &broker, &["readings"]).len(), 300);
-}
-
-/// Waits for the `count`th line on standard output.
-fn wait_for_records(process: &Process, count: usize) {
-    let mut from = 0;
-    for _ in 0..count {
-        let (at, _) = process.wait_for_line_from(from, PATIENCE, "record", |line| !line.stderr);
-        from = at + 1;
-    }
 }
 
 /// Waits until the group has committed so many offsets of all partitions together.
@@ -153,72 +140,10 @@ fn written_at(line: &str) -> (String, String, String) {
     (words[0].clone(), words[1].clone(), words[3].clone())
 }
 
-/// Kills one worker after the other in the middle of its work, wherever that is just then, and begins
-/// it anew under its name.
-fn kill_again_and_again(
-    mut workers: [Process; 2],
-    start: impl Fn(usize) -> Process,
-) -> [Process; 2] {
-    for kill in 0..KILLS {
-        let victim = kill % 2;
-        wait_for_records(&workers[victim], 1 + kill);
-        workers[victim].signal("KILL");
-        workers[victim].wait(PATIENCE);
-        workers[victim] = start(victim);
-    }
-    // Each goes on after its last death.
-    for worker in &workers {
-        wait_for_records(worker, 1);
-    }
-    workers
-}
-
-const KILLS: usize = 6;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exactly_once_loop_writes_each_input_once_though_it_is_killed() {
-    let broker = Arc::new(Devbroker::start(&[]));
-    let client = client(&broker, "readers");
-    let topics = vec![NewTopic::new("readings", 3), NewTopic::new("doubled", 2)];
-    let created = client.create_topics(topics).await.unwrap();
-    assert!(created.iter().all(|(_, result)| result.is_ok()));
-
-    let at = Arc::clone(&broker);
-    let start = move |number: usize| {
-        let name = ["worker-1", "worker-2"][number];
-        example("exactly_once_loop", &at, &["readings", "doubled", name])
-    };
-    let workers = [start(0), start(1)];
-    let killing = std::thread::spawn(move || kill_again_and_again(workers, start));
-    let producer = client.producer().await.unwrap();
-    let mut wanted = BTreeMap::new();
-    while !killing.is_finished() {
-        let (key, value) = (
-            format!("reading-{}", wanted.len()),
-            wanted.len().to_string(),
-        );
-        let record = ProducerRecord::to("readings").key(&key).value(&value);
-        let delivery = producer.send(record).await.unwrap();
-        // Many batches, hence many transactions.
-        producer.flush().await.unwrap();
-        delivery.await.unwrap();
-        wanted.insert(key, (2 * wanted.len()).to_string());
-    }
-    let mut workers = killing.join().unwrap();
-
-    let deadline = Instant::now() + PATIENCE;
-    while read_all(&client, "doubled", 2).await.len() < wanted.len() {
-        assert!(Instant::now() < deadline, "some outputs never came");
-    }
-    for worker in &mut workers {
-        worker.signal("INT");
-        assert!(worker.wait(PATIENCE).success(), "{}", worker.stderr());
-    }
-    let doubled = read_all(&client, "doubled", 2).await;
-    println!("{} records, {KILLS} kills", doubled.len());
-    assert_eq!(doubled.len(), wanted.len(), "something came twice");
-    let doubled = doubled.into_iter().map(|row| (row.key, row.value));
-    assert_eq!(doubled.collect::<BTreeMap<_, _>>(), wanted);
+    let broker = Devbroker::start(&[]);
+    examples::the_loop_is_exact(broker.bootstrap()).await;
 }
 
 #[test]
