@@ -12,7 +12,7 @@ use tidewatch_client::{
 use tidewatch_it::kafka::{Kafka, Version, skips_on_foreign_cluster};
 use tidewatch_it::ports::free_port;
 use tidewatch_it::suite::reading::read_all;
-use tidewatch_it::suite::{Sides, ensure_topics};
+use tidewatch_it::suite::{Sides, ensure_topics, examples};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,6 +47,7 @@ async fn a_real_broker_shows_them() {
     line_21_a_first_batch_over_the_limit_comes_whole(&kafka).await;
     line_31_a_slow_reader_leaves_its_group_and_comes_back(&kafka).await;
     line_48_a_missing_topic_is_told_soon_and_no_consumer_creates_it(&kafka).await;
+    examples::the_loop_is_exact(kafka.bootstrap()).await;
     line_49_an_advertised_address_where_nobody_is_is_named(&kafka, &second, &nobody).await;
 }
 
