@@ -102,7 +102,8 @@ async fn transfer(
         }
         count += 1;
     }
-    // As the member that read them: the group refuses it where the partition was lost meanwhile.
+    // How far the reader is goes with its outputs. The group refuses it from a member that is none any
+    // more.
     transaction.send_positions(consumer).await?;
     // All of it, or nothing.
     transaction.commit().await?;

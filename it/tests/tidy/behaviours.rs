@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 const NOT_YET: usize = 35;
 const LINES: usize = 56;
 
+/// What stands before a behaviour beyond the numbered ones.
+const UNNUMBERED: &str = "–";
+
 struct Row {
+    /// 0 beyond the numbered ones.
     line: usize,
     tests: Vec<String>,
     patches: Vec<String>,
@@ -30,7 +34,10 @@ fn rows() -> Vec<Row> {
     page.lines()
         .filter_map(|line| {
             let cells: Vec<_> = line.split(" | ").collect();
-            let number = cells[0].strip_prefix("| ")?.parse().ok()?;
+            let number = match cells[0].strip_prefix("| ")? {
+                UNNUMBERED => 0,
+                number => number.parse().ok()?,
+            };
             assert_eq!(cells.len(), 5, "line {number} has other columns: {line}");
             Some(Row {
                 line: number,
@@ -56,7 +63,8 @@ fn is_test(sources: &[(String, String)], test: &str) -> bool {
 fn every_line_names_tests_and_patches_that_exist() {
     let sources = files();
     let rows = rows();
-    let lines: Vec<_> = rows.iter().map(|row| row.line).collect();
+    let numbers = rows.iter().map(|row| row.line);
+    let lines: Vec<_> = numbers.filter(|line| *line > 0).collect();
     let wanted: Vec<_> = (1..=LINES).filter(|line| *line != NOT_YET).collect();
     assert_eq!(lines, wanted, "a line is missing, or out of place");
     for Row {
@@ -104,25 +112,29 @@ fn every_patch_has_a_line_and_breaks_one_of_its_tests() {
             there.insert(patch.to_owned());
         }
     }
-    assert_eq!(
-        named.len(),
-        there.len(),
-        "a patch is not named exactly once"
-    );
+    let once: BTreeSet<_> = named.iter().map(|patch| (*patch).clone()).collect();
+    let left_out: Vec<_> = there.difference(&once).collect();
     assert!(
-        named.iter().all(|patch| there.contains(*patch)),
-        "a patch is named that is not there"
+        left_out.is_empty(),
+        "no line of client/BEHAVIOURS.md names {left_out:?}"
     );
+    let gone: Vec<_> = once.difference(&there).collect();
+    assert!(gone.is_empty(), "there are no patches {gone:?}");
+    assert_eq!(named.len(), once.len(), "a patch is named twice");
     for row in &rows {
         for patch in &row.patches {
             let text = std::fs::read_to_string(folder.join(format!("{patch}.patch")))
                 .expect("it can be read");
             let first = text.lines().next().unwrap_or_default();
             let filter = first.split_whitespace().last().unwrap_or_default();
-            let is_broken =
-                |test: &&String| test.rsplit("::").next().is_some_and(|t| t.contains(filter));
+            // As cargo names tests: by their modules.
+            let is_run = |test: &String| {
+                test.replace(".rs::", "::")
+                    .replace('/', "::")
+                    .contains(filter)
+            };
             assert!(
-                row.tests.iter().any(|test| is_broken(&test)),
+                row.tests.iter().any(is_run),
                 "line {} names no test that {patch} runs ({filter})",
                 row.line
             );
