@@ -6,7 +6,7 @@ use crate::handle::Handle;
 use crate::producer::Producer;
 use crate::token::{TokenProvider, Tokens};
 use crate::transaction::TransactionalProducer;
-use crate::transport::{Tcp, Tls, Transport};
+use crate::transport::{Network, Tcp, Tls, Transport};
 use crate::wake::WakeFlag;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -90,13 +90,11 @@ impl Client {
             tracing::warn!("{name} is ignored: {why}");
         }
         let tokens = Tokens::new(&options.client, provider)?;
-        match options.client.security.protocol.is_tls() {
-            false => Ok(Self::build_over(Tcp, options, tokens)),
-            true => {
-                let tls = Tls::new(&options.client.security.tls)?;
-                Ok(Self::build_over(tls, options, tokens))
-            }
-        }
+        let network = match options.client.security.protocol.is_tls() {
+            false => Network::Plain(Tcp),
+            true => Network::Secured(Tls::new(&options.client.security.tls)?),
+        };
+        Ok(Self::build_over(network, options, tokens))
     }
 
     /// With options that are validated.

@@ -201,24 +201,14 @@ impl<T: Transport> Shell<T> {
                 self.core.handle_command(now, request, command);
             }
             // Nobody waits for the number any more: the room is closed again.
-            Message::OpenProducer {
-                options,
-                accumulator,
+            Message::Open {
+                open,
+                close,
                 opened,
             } => {
-                let number = self.core.open_producer(now, options, accumulator);
+                let number = open(&mut self.core, now);
                 if opened.send(number).is_err() {
-                    self.core.close_producer(now, number);
-                }
-            }
-            Message::OpenConsumer {
-                options,
-                inbox,
-                opened,
-            } => {
-                let number = self.core.open_consumer(now, options, inbox);
-                if opened.send(number).is_err() {
-                    self.core.close_consumer(now, number);
+                    self.handle_message(close(number));
                 }
             }
             Message::CloseProducer(number) => self.core.close_producer(now, number),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use tidewatch_client_core::Now;
 use tidewatch_client_core::call::Outcome;
-use tidewatch_client_core::client::Command;
+use tidewatch_client_core::client::{Client as Core, Command};
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::fetch::inbox::Inbox;
 use tidewatch_client_core::options::{ConsumerOptions, Options, ProducerOptions};
@@ -14,6 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Requests of users that may be under way at once; the next one waits until one has ended.
 pub(crate) const MAX_PENDING_REQUESTS: usize = 1024;
+
+/// Opens a room in the core and returns its number. A function and not a value, so that a program which
+/// opens no consumer and no transactions has nothing of them linked into it.
+pub(crate) type Open = Box<dyn FnOnce(&mut Core, Now) -> u32 + Send>;
 
 /// What handles send to the driver. The channel is not bounded itself: requests are, by
 /// [`MAX_PENDING_REQUESTS`], and there are no more closings than openings,
@@ -25,14 +29,9 @@ pub(crate) enum Message {
     },
     /// A command whose end nobody waits for.
     Told(Command),
-    OpenProducer {
-        options: ProducerOptions,
-        accumulator: Arc<Accumulator>,
-        opened: oneshot::Sender<u32>,
-    },
-    OpenConsumer {
-        options: ConsumerOptions,
-        inbox: Arc<Inbox>,
+    Open {
+        open: Open,
+        close: fn(u32) -> Message,
         opened: oneshot::Sender<u32>,
     },
     CloseProducer(u32),
@@ -144,12 +143,20 @@ impl Handle {
         options: ProducerOptions,
         accumulator: Arc<Accumulator>,
     ) -> Result<u32, Error> {
-        let message = |opened| Message::OpenProducer {
-            options,
-            accumulator,
-            opened,
-        };
-        self.open("open a producer", message, Message::CloseProducer)
+        let open: Open = Box::new(|core, now| core.open_producer(now, options, accumulator));
+        self.open("open a producer", open, Message::CloseProducer)
+            .await
+    }
+
+    /// As [`open_producer`](Self::open_producer), with transactions.
+    pub(crate) async fn open_transactional_producer(
+        &self,
+        options: ProducerOptions,
+        accumulator: Arc<Accumulator>,
+    ) -> Result<u32, Error> {
+        let open: Open =
+            Box::new(|core, now| core.open_transactional_producer(now, options, accumulator));
+        self.open("open a producer", open, Message::CloseProducer)
             .await
     }
 
@@ -159,26 +166,22 @@ impl Handle {
         options: ConsumerOptions,
         inbox: Arc<Inbox>,
     ) -> Result<u32, Error> {
-        let message = |opened| Message::OpenConsumer {
-            options,
-            inbox,
-            opened,
-        };
-        self.open("open a consumer", message, Message::CloseConsumer)
+        let open: Open = Box::new(|core, now| core.open_consumer(now, options, inbox));
+        self.open("open a consumer", open, Message::CloseConsumer)
             .await
     }
 
-    async fn open(
-        &self,
-        doing: &str,
-        message: impl FnOnce(oneshot::Sender<u32>) -> Message,
-        close: fn(u32) -> Message,
-    ) -> Result<u32, Error> {
+    async fn open(&self, doing: &str, open: Open, close: fn(u32) -> Message) -> Result<u32, Error> {
         let closed = || Error::Closed {
             doing: doing.to_owned(),
         };
         let (opened, number) = oneshot::channel();
-        self.send(message(opened)).ok_or_else(closed)?;
+        let message = Message::Open {
+            open,
+            close,
+            opened,
+        };
+        self.send(message).ok_or_else(closed)?;
         let mut opening = Opening {
             handle: self,
             number,
@@ -257,7 +260,7 @@ mod tests {
 
     fn opened(inbound: &mut mpsc::UnboundedReceiver<Message>) -> oneshot::Sender<u32> {
         match inbound.try_recv() {
-            Ok(Message::OpenConsumer { opened, .. }) => opened,
+            Ok(Message::Open { opened, .. }) => opened,
             _ => panic!("no consumer was asked for"),
         }
     }

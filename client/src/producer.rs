@@ -139,14 +139,36 @@ impl Producer {
         let number = handle
             .open_producer(options, Arc::clone(&accumulator))
             .await?;
-        Ok(Self {
+        Ok(Self::opened(handle, number, accumulator, max_block))
+    }
+
+    /// One that sends only within transactions.
+    pub(crate) async fn open_transactional(
+        handle: Handle,
+        options: ProducerOptions,
+    ) -> Result<Self, Error> {
+        let accumulator = Accumulator::new(&options, handle.waker());
+        let max_block = Duration::from_millis(options.max_block_ms);
+        let number = handle
+            .open_transactional_producer(options, Arc::clone(&accumulator))
+            .await?;
+        Ok(Self::opened(handle, number, accumulator, max_block))
+    }
+
+    fn opened(
+        handle: Handle,
+        number: u32,
+        accumulator: Arc<Accumulator>,
+        max_block: Duration,
+    ) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 handle,
                 number,
                 accumulator,
                 max_block,
             }),
-        })
+        }
     }
 
     /// Takes a record, waiting up to `max.block.ms` for the topic to be known and for room in

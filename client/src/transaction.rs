@@ -42,7 +42,7 @@ pub struct TransactionalProducer {
 
 impl TransactionalProducer {
     pub(crate) async fn open(handle: Handle, options: ProducerOptions) -> Result<Self, Error> {
-        let producer = Producer::open(handle, options, None).await?;
+        let producer = Producer::open_transactional(handle, options).await?;
         let opened = Self { producer, last: 0 };
         opened
             .ask("initialise transactions", TransactionCommand::Init)

@@ -47,6 +47,40 @@ pub(crate) trait Transport: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<(Self::Read, Self::Write)>> + Send;
 }
 
+/// The host's own network, bare or secured. It is one type, with streams as objects, so that a program
+/// has what drives connections once.
+#[derive(Clone)]
+pub(crate) enum Network {
+    Plain(Tcp),
+    Secured(Tls),
+}
+
+impl Transport for Network {
+    type Read = Box<dyn AsyncRead + Unpin + Send>;
+    type Write = Box<dyn AsyncWrite + Unpin + Send>;
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Tcp.resolve(host, port).await
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        host: &str,
+    ) -> io::Result<(Self::Read, Self::Write)> {
+        match self {
+            Self::Plain(tcp) => {
+                let (read, write) = tcp.connect(address, host).await?;
+                Ok((Box::new(read), Box::new(write)))
+            }
+            Self::Secured(tls) => {
+                let (read, write) = tls.connect(address, host).await?;
+                Ok((Box::new(read), Box::new(write)))
+            }
+        }
+    }
+}
+
 /// The host's own TCP and resolver.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tcp;

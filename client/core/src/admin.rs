@@ -204,14 +204,14 @@ impl Job {
                     .with_topics(open.map(creatable).collect())
                     .with_timeout_ms(limit_ms)
                     .with_validate_only(*validate_only);
-                Body::CreateTopics(request)
+                Body::CreateTopics(request.into())
             }
             Command::DeleteTopics { .. } => {
                 let names = self.open_topics().map(|name| topic_name(&name));
                 let request = DeleteTopicsRequest::default()
                     .with_topic_names(names.collect())
                     .with_timeout_ms(limit_ms);
-                Body::DeleteTopics(request)
+                Body::DeleteTopics(request.into())
             }
         }
     }

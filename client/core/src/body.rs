@@ -2,6 +2,10 @@
 
 use crate::call::{Body, Response};
 use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+use tidewatch_protocol::Request;
 use tidewatch_protocol::frame::Frame;
 use tidewatch_protocol::guard::DecodeError;
 use tidewatch_protocol::message::{EncodeError, decode_response, encode_request};
@@ -58,42 +62,164 @@ impl Body {
         client_id: &str,
     ) -> Result<Frame, EncodeError> {
         match self {
-            Self::Metadata(r) => encode_request(r, version, correlation_id, client_id),
-            Self::Produce(r) => r.encode(version, correlation_id, client_id),
-            Self::Fetch(r) => encode_request(r, version, correlation_id, client_id),
-            Self::ListOffsets(r) => encode_request(r, version, correlation_id, client_id),
-            Self::OffsetForLeaderEpoch(r) => encode_request(r, version, correlation_id, client_id),
-            Self::FindCoordinator(r) => {
-                let shaped = shape_find_coordinator(r, version);
-                encode_request(&shaped, version, correlation_id, client_id)
-            }
-            Self::OffsetCommit(r) => encode_request(r, version, correlation_id, client_id),
-            Self::OffsetFetch(r) => {
-                let shaped = crate::group::shape_offset_fetch(r, version);
-                encode_request(&shaped, version, correlation_id, client_id)
-            }
-            Self::JoinGroup(r) => {
-                let shaped = crate::group::shape_join_group(r, version);
-                encode_request(&shaped, version, correlation_id, client_id)
-            }
-            Self::SyncGroup(r) => {
-                let shaped = crate::group::shape_sync_group(r, version);
-                encode_request(&shaped, version, correlation_id, client_id)
-            }
-            Self::Heartbeat(r) => encode_request(r, version, correlation_id, client_id),
-            Self::LeaveGroup(r) => {
-                let shaped = crate::group::shape_leave_group(r, version);
-                encode_request(&shaped, version, correlation_id, client_id)
-            }
-            Self::InitProducerId(r) => encode_request(r, version, correlation_id, client_id),
-            Self::AddPartitionsToTxn(r) => encode_request(r, version, correlation_id, client_id),
-            Self::AddOffsetsToTxn(r) => encode_request(r, version, correlation_id, client_id),
-            Self::TxnOffsetCommit(r) => encode_request(r, version, correlation_id, client_id),
-            Self::EndTxn(r) => encode_request(r, version, correlation_id, client_id),
-            Self::CreateTopics(r) => encode_request(r, version, correlation_id, client_id),
-            Self::DeleteTopics(r) => encode_request(r, version, correlation_id, client_id),
+            Self::Produce(frame) => frame.encode(version, correlation_id, client_id),
+            Self::Metadata(r) => r.encode(version, correlation_id, client_id),
+            Self::Fetch(r) => r.encode(version, correlation_id, client_id),
+            Self::ListOffsets(r) => r.encode(version, correlation_id, client_id),
+            Self::OffsetForLeaderEpoch(r) => r.encode(version, correlation_id, client_id),
+            Self::FindCoordinator(r) => r.encode(version, correlation_id, client_id),
+            Self::OffsetCommit(r) => r.encode(version, correlation_id, client_id),
+            Self::OffsetFetch(r) => r.encode(version, correlation_id, client_id),
+            Self::JoinGroup(r) => r.encode(version, correlation_id, client_id),
+            Self::SyncGroup(r) => r.encode(version, correlation_id, client_id),
+            Self::Heartbeat(r) => r.encode(version, correlation_id, client_id),
+            Self::LeaveGroup(r) => r.encode(version, correlation_id, client_id),
+            Self::InitProducerId(r) => r.encode(version, correlation_id, client_id),
+            Self::AddPartitionsToTxn(r) => r.encode(version, correlation_id, client_id),
+            Self::AddOffsetsToTxn(r) => r.encode(version, correlation_id, client_id),
+            Self::TxnOffsetCommit(r) => r.encode(version, correlation_id, client_id),
+            Self::EndTxn(r) => r.encode(version, correlation_id, client_id),
+            Self::CreateTopics(r) => r.encode(version, correlation_id, client_id),
+            Self::DeleteTopics(r) => r.encode(version, correlation_id, client_id),
         }
     }
+
+    /// What reads the response.
+    pub(crate) fn decoder(&self) -> Decoder {
+        match self {
+            Self::Produce(_) => decode::<ProduceRequest>,
+            Self::Metadata(r) => r.decoder,
+            Self::Fetch(r) => r.decoder,
+            Self::ListOffsets(r) => r.decoder,
+            Self::OffsetForLeaderEpoch(r) => r.decoder,
+            Self::FindCoordinator(r) => r.decoder,
+            Self::OffsetCommit(r) => r.decoder,
+            Self::OffsetFetch(r) => r.decoder,
+            Self::JoinGroup(r) => r.decoder,
+            Self::SyncGroup(r) => r.decoder,
+            Self::Heartbeat(r) => r.decoder,
+            Self::LeaveGroup(r) => r.decoder,
+            Self::InitProducerId(r) => r.decoder,
+            Self::AddPartitionsToTxn(r) => r.decoder,
+            Self::AddOffsetsToTxn(r) => r.decoder,
+            Self::TxnOffsetCommit(r) => r.decoder,
+            Self::EndTxn(r) => r.decoder,
+            Self::CreateTopics(r) => r.decoder,
+            Self::DeleteTopics(r) => r.decoder,
+        }
+    }
+}
+
+/// Reads the response to a request at that version from a whole frame, header included; returns its
+/// correlation id with it.
+///
+/// # Errors
+/// Bytes that are not such a response.
+pub(crate) type Decoder = fn(Bytes, i16) -> Result<(i32, Response), DecodeError>;
+
+/// A request and how it is written and its response read: as functions that it brings along, so that
+/// a program has only those APIs linked into it whose requests it makes.
+#[derive(Clone)]
+pub struct Asked<R> {
+    request: R,
+    encoder: fn(&R, i16, i32, &str) -> Result<Frame, EncodeError>,
+    decoder: Decoder,
+}
+
+impl<R> Asked<R> {
+    fn encode(
+        &self,
+        version: i16,
+        correlation_id: i32,
+        client_id: &str,
+    ) -> Result<Frame, EncodeError> {
+        (self.encoder)(&self.request, version, correlation_id, client_id)
+    }
+}
+
+impl<R: Api> From<R> for Asked<R> {
+    fn from(request: R) -> Self {
+        Self {
+            request,
+            encoder: |request, version, correlation_id, client_id| {
+                encode_request(
+                    &*request.shaped(version),
+                    version,
+                    correlation_id,
+                    client_id,
+                )
+            },
+            decoder: decode::<R>,
+        }
+    }
+}
+
+impl<R> Deref for Asked<R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.request
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Asked<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
+    }
+}
+
+/// A request that the core makes.
+pub trait Api: Request + Clone {
+    /// As `version` wants it, because the caller cannot know the version.
+    fn shaped(&self, version: i16) -> Cow<'_, Self> {
+        let _ = version;
+        Cow::Borrowed(self)
+    }
+
+    /// What it is answered with.
+    fn response(response: Self::Response) -> Response;
+}
+
+fn decode<R: Api>(frame: Bytes, version: i16) -> Result<(i32, Response), DecodeError> {
+    let (correlation_id, response) = decode_response::<R>(frame, version)?;
+    Ok((correlation_id, R::response(response)))
+}
+
+/// Rows of an API's request, its response, and what shapes it to a version, if anything does.
+macro_rules! apis {
+    ($($request:ident => $response:ident $(by $shape:path)?;)*) => {$(
+        impl Api for $request {
+            $(fn shaped(&self, version: i16) -> Cow<'_, Self> {
+                Cow::Owned($shape(self, version))
+            })?
+
+            fn response(response: Self::Response) -> Response {
+                Response::$response(response)
+            }
+        }
+    )*};
+}
+
+apis! {
+    MetadataRequest => Metadata;
+    ProduceRequest => Produce;
+    FetchRequest => Fetch;
+    ListOffsetsRequest => ListOffsets;
+    OffsetForLeaderEpochRequest => OffsetForLeaderEpoch;
+    FindCoordinatorRequest => FindCoordinator by shape_find_coordinator;
+    OffsetCommitRequest => OffsetCommit;
+    OffsetFetchRequest => OffsetFetch by crate::group::shape_offset_fetch;
+    JoinGroupRequest => JoinGroup by crate::group::shape_join_group;
+    SyncGroupRequest => SyncGroup by crate::group::shape_sync_group;
+    HeartbeatRequest => Heartbeat;
+    LeaveGroupRequest => LeaveGroup by crate::group::shape_leave_group;
+    InitProducerIdRequest => InitProducerId;
+    AddPartitionsToTxnRequest => AddPartitionsToTxn;
+    AddOffsetsToTxnRequest => AddOffsetsToTxn;
+    TxnOffsetCommitRequest => TxnOffsetCommit;
+    EndTxnRequest => EndTxn;
+    CreateTopicsRequest => CreateTopics;
+    DeleteTopicsRequest => DeleteTopics;
 }
 
 /// The one key moves to where `version` keeps it, because the caller cannot know the version.
@@ -113,44 +239,6 @@ fn shape_find_coordinator(
 }
 
 impl Response {
-    /// Reads the response to a request of `api` at `version` from a whole frame, header included;
-    /// returns its correlation id with it.
-    ///
-    /// # Errors
-    /// Bytes that are not such a response.
-    pub fn decode(api: ApiKey, version: i16, frame: Bytes) -> Result<(i32, Self), DecodeError> {
-        macro_rules! read {
-            ($request:ty, $variant:ident) => {
-                decode_response::<$request>(frame, version)
-                    .map(|(id, response)| (id, Self::$variant(response)))
-            };
-        }
-        match api {
-            ApiKey::Metadata => read!(MetadataRequest, Metadata),
-            ApiKey::Produce => read!(ProduceRequest, Produce),
-            ApiKey::Fetch => read!(FetchRequest, Fetch),
-            ApiKey::ListOffsets => read!(ListOffsetsRequest, ListOffsets),
-            ApiKey::OffsetForLeaderEpoch => {
-                read!(OffsetForLeaderEpochRequest, OffsetForLeaderEpoch)
-            }
-            ApiKey::FindCoordinator => read!(FindCoordinatorRequest, FindCoordinator),
-            ApiKey::OffsetCommit => read!(OffsetCommitRequest, OffsetCommit),
-            ApiKey::OffsetFetch => read!(OffsetFetchRequest, OffsetFetch),
-            ApiKey::JoinGroup => read!(JoinGroupRequest, JoinGroup),
-            ApiKey::SyncGroup => read!(SyncGroupRequest, SyncGroup),
-            ApiKey::Heartbeat => read!(HeartbeatRequest, Heartbeat),
-            ApiKey::LeaveGroup => read!(LeaveGroupRequest, LeaveGroup),
-            ApiKey::InitProducerId => read!(InitProducerIdRequest, InitProducerId),
-            ApiKey::AddPartitionsToTxn => read!(AddPartitionsToTxnRequest, AddPartitionsToTxn),
-            ApiKey::AddOffsetsToTxn => read!(AddOffsetsToTxnRequest, AddOffsetsToTxn),
-            ApiKey::TxnOffsetCommit => read!(TxnOffsetCommitRequest, TxnOffsetCommit),
-            ApiKey::EndTxn => read!(EndTxnRequest, EndTxn),
-            ApiKey::CreateTopics => read!(CreateTopicsRequest, CreateTopics),
-            ApiKey::DeleteTopics => read!(DeleteTopicsRequest, DeleteTopics),
-            _ => Err(DecodeError::Version { api, version }),
-        }
-    }
-
     /// How long the broker asks us to wait before the next request (KIP-219).
     pub fn throttle_time_ms(&self) -> i32 {
         match self {

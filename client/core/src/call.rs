@@ -1,6 +1,7 @@
 //! The vocabulary between the rooms: what they ask of brokers, what comes back, what they tell each
 //! other. Rooms never import one another; the hall carries these values.
 
+use crate::body::Asked;
 use crate::error::CallError;
 use crate::metadata::Cluster;
 use crate::time::{Now, Timer};
@@ -130,25 +131,25 @@ pub struct Call {
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each variant is Kafka's request of that name")]
 pub enum Body {
-    Metadata(messages::MetadataRequest),
+    Metadata(Asked<messages::MetadataRequest>),
     Produce(ProduceFrame),
-    Fetch(messages::FetchRequest),
-    ListOffsets(messages::ListOffsetsRequest),
-    OffsetForLeaderEpoch(messages::OffsetForLeaderEpochRequest),
-    FindCoordinator(messages::FindCoordinatorRequest),
-    OffsetCommit(messages::OffsetCommitRequest),
-    OffsetFetch(messages::OffsetFetchRequest),
-    JoinGroup(messages::JoinGroupRequest),
-    SyncGroup(messages::SyncGroupRequest),
-    Heartbeat(messages::HeartbeatRequest),
-    LeaveGroup(messages::LeaveGroupRequest),
-    InitProducerId(messages::InitProducerIdRequest),
-    AddPartitionsToTxn(messages::AddPartitionsToTxnRequest),
-    AddOffsetsToTxn(messages::AddOffsetsToTxnRequest),
-    TxnOffsetCommit(messages::TxnOffsetCommitRequest),
-    EndTxn(messages::EndTxnRequest),
-    CreateTopics(messages::CreateTopicsRequest),
-    DeleteTopics(messages::DeleteTopicsRequest),
+    Fetch(Asked<messages::FetchRequest>),
+    ListOffsets(Asked<messages::ListOffsetsRequest>),
+    OffsetForLeaderEpoch(Asked<messages::OffsetForLeaderEpochRequest>),
+    FindCoordinator(Asked<messages::FindCoordinatorRequest>),
+    OffsetCommit(Asked<messages::OffsetCommitRequest>),
+    OffsetFetch(Asked<messages::OffsetFetchRequest>),
+    JoinGroup(Asked<messages::JoinGroupRequest>),
+    SyncGroup(Asked<messages::SyncGroupRequest>),
+    Heartbeat(Asked<messages::HeartbeatRequest>),
+    LeaveGroup(Asked<messages::LeaveGroupRequest>),
+    InitProducerId(Asked<messages::InitProducerIdRequest>),
+    AddPartitionsToTxn(Asked<messages::AddPartitionsToTxnRequest>),
+    AddOffsetsToTxn(Asked<messages::AddOffsetsToTxnRequest>),
+    TxnOffsetCommit(Asked<messages::TxnOffsetCommitRequest>),
+    EndTxn(Asked<messages::EndTxnRequest>),
+    CreateTopics(Asked<messages::CreateTopicsRequest>),
+    DeleteTopics(Asked<messages::DeleteTopicsRequest>),
 }
 
 /// The responses that rooms get.
@@ -414,6 +415,15 @@ pub trait Room {
     fn poll_finished(&mut self) -> Option<(RequestId, Result<Outcome, crate::error::Error>)>;
     /// When to poll again even if nothing happens: monotonic microseconds and why.
     fn poll_timeout(&self) -> Option<(u64, Timer)>;
+}
+
+/// A room that a user's handle asks for things by commands `C`.
+///
+/// The hall holds such rooms as objects: only what opens one names its type, so a program that never
+/// opens a consumer has no consumer's code linked into it.
+pub trait Serve<C>: Room + core::fmt::Debug + Send {
+    /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
+    fn handle_command(&mut self, now: Now, request: RequestId, command: C);
 }
 
 /// Names a user's request to the client, chosen by the shell.

@@ -11,11 +11,11 @@
 //! ```
 
 use crate::admin::AdminRoom;
-use crate::call::{Call, CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId};
+use crate::call::{Call, CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId, Serve};
 use crate::error::{CallError, Error, SecurityError};
-use crate::fetch::FetchRoom;
 use crate::fetch::inbox::Inbox;
-use crate::group::GroupRoom;
+use crate::fetch::{self, FetchRoom};
+use crate::group::{self, GroupRoom};
 use crate::metadata::MetadataRoom;
 use crate::options::{ClientOptions, ConsumerOptions, ProducerOptions};
 use crate::producer::ProducerRoom;
@@ -23,7 +23,7 @@ use crate::producer::accumulator::Accumulator;
 use crate::router::Router;
 use crate::time::{Now, Timer};
 use crate::token::{Token, TokenError};
-use crate::transaction::TransactionRoom;
+use crate::transaction::{Transact, TransactionRoom};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -80,9 +80,9 @@ pub enum Command {
     /// To a transactional producer's transactions.
     Transaction(u32, crate::transaction::Command),
     /// To a consumer's fetching.
-    Fetch(u32, crate::fetch::Command),
+    Fetch(u32, fetch::Command),
     /// To a consumer's group.
-    Group(u32, crate::group::Command),
+    Group(u32, group::Command),
     /// Topic administration.
     Admin(crate::admin::Command),
     /// Finishes with [`Outcome::Cluster`] once these topics are known. A topic that the brokers do
@@ -106,13 +106,13 @@ pub struct Client {
     router: Router,
     metadata: MetadataRoom,
     admin: AdminRoom,
-    producers: BTreeMap<u32, ProducerRoom>,
+    producers: BTreeMap<u32, Box<ProducerRoom>>,
     /// Of those producers that have a transactional id, by their numbers.
-    transactions: BTreeMap<u32, TransactionRoom>,
+    transactions: BTreeMap<u32, Box<dyn Transact>>,
     /// Producers that are to be closed once their transactions are aborted, or then.
     closing: BTreeMap<u32, u64>,
-    fetches: BTreeMap<u32, FetchRoom>,
-    groups: BTreeMap<u32, GroupRoom>,
+    fetches: BTreeMap<u32, Box<dyn Serve<fetch::Command>>>,
+    groups: BTreeMap<u32, Box<dyn Serve<group::Command>>>,
     last_number: u32,
     /// What each room wants topics for, to be taken back when it closes.
     wanted: BTreeMap<RoomId, Vec<Arc<str>>>,
@@ -151,6 +151,8 @@ impl Client {
     }
 
     /// Opens a producer that drains `accumulator`, and returns its number.
+    ///
+    /// It has no transactions: see [`open_transactional_producer`](Self::open_transactional_producer).
     pub fn open_producer(
         &mut self,
         now: Now,
@@ -159,16 +161,26 @@ impl Client {
     ) -> u32 {
         let number = self.next_number();
         let seed = self.random.u64(..);
-        if options.transactional_id.is_some() {
-            let seed = self.random.u64(..);
-            let mut room = TransactionRoom::new(number, options.clone(), seed);
-            room.handle_fact(now, &self.router.features());
-            self.transactions.insert(number, room);
-        }
         let mut room = ProducerRoom::new(number, options, accumulator, seed);
         room.handle_fact(now, &self.cluster_fact());
-        self.producers.insert(number, room);
+        self.producers.insert(number, Box::new(room));
         self.dirty = true;
+        number
+    }
+
+    /// Opens a producer that sends only within transactions of `options.transactional_id`, and
+    /// returns its number: one for its sending and its transactions.
+    pub fn open_transactional_producer(
+        &mut self,
+        now: Now,
+        options: ProducerOptions,
+        accumulator: Arc<Accumulator>,
+    ) -> u32 {
+        let number = self.open_producer(now, options.clone(), accumulator);
+        let seed = self.random.u64(..);
+        let mut room = TransactionRoom::new(number, options, seed);
+        room.handle_fact(now, &self.router.features());
+        self.transactions.insert(number, Box::new(room));
         number
     }
 
@@ -182,8 +194,8 @@ impl Client {
         let mut group = GroupRoom::new(number, options, group_seed, pulse);
         fetch.handle_fact(now, &self.cluster_fact());
         group.handle_fact(now, &self.cluster_fact());
-        self.fetches.insert(number, fetch);
-        self.groups.insert(number, group);
+        self.fetches.insert(number, Box::new(fetch));
+        self.groups.insert(number, Box::new(group));
         self.dirty = true;
         number
     }
@@ -210,7 +222,7 @@ impl Client {
     fn drop_closed(&mut self, now: Now) {
         let is_done = |number: &u32, deadline_us: u64| {
             let room = self.transactions.get(number);
-            room.is_none_or(TransactionRoom::is_settled) || deadline_us <= now.monotonic_us
+            room.is_none_or(|room| room.is_settled()) || deadline_us <= now.monotonic_us
         };
         let closing = self.closing.iter();
         let done = closing.filter(|(number, deadline_us)| is_done(number, **deadline_us));
@@ -507,10 +519,10 @@ impl Client {
             RoomId::Router => None,
             RoomId::Metadata => Some(&self.metadata),
             RoomId::Admin => Some(&self.admin),
-            RoomId::Producer(n) => self.producers.get(&n).map(|room| room as &dyn Room),
-            RoomId::Transaction(n) => self.transactions.get(&n).map(|room| room as &dyn Room),
-            RoomId::Fetch(n) => self.fetches.get(&n).map(|room| room as &dyn Room),
-            RoomId::Group(n) => self.groups.get(&n).map(|room| room as &dyn Room),
+            RoomId::Producer(n) => self.producers.get(&n).map(|room| &**room as &dyn Room),
+            RoomId::Transaction(n) => self.transactions.get(&n).map(|room| &**room as &dyn Room),
+            RoomId::Fetch(n) => self.fetches.get(&n).map(|room| &**room as &dyn Room),
+            RoomId::Group(n) => self.groups.get(&n).map(|room| &**room as &dyn Room),
         }
     }
 
@@ -519,13 +531,22 @@ impl Client {
             RoomId::Router => None,
             RoomId::Metadata => Some(&mut self.metadata),
             RoomId::Admin => Some(&mut self.admin),
-            RoomId::Producer(n) => self.producers.get_mut(&n).map(|room| room as &mut dyn Room),
+            RoomId::Producer(n) => self
+                .producers
+                .get_mut(&n)
+                .map(|room| &mut **room as &mut dyn Room),
             RoomId::Transaction(n) => {
                 let room = self.transactions.get_mut(&n);
-                room.map(|room| room as &mut dyn Room)
+                room.map(|room| &mut **room as &mut dyn Room)
             }
-            RoomId::Fetch(n) => self.fetches.get_mut(&n).map(|room| room as &mut dyn Room),
-            RoomId::Group(n) => self.groups.get_mut(&n).map(|room| room as &mut dyn Room),
+            RoomId::Fetch(n) => self
+                .fetches
+                .get_mut(&n)
+                .map(|room| &mut **room as &mut dyn Room),
+            RoomId::Group(n) => self
+                .groups
+                .get_mut(&n)
+                .map(|room| &mut **room as &mut dyn Room),
         }
     }
 }

@@ -24,7 +24,8 @@ pub use position::{OffsetSpec, Start};
 
 use crate::backoff::Backoff;
 use crate::call::{
-    BrokerId, Call, CallId, Fact, Outcome, Permits, Reply, RequestId, Room, RoomId, TopicPartition,
+    BrokerId, Call, CallId, Fact, Outcome, Permits, Reply, RequestId, Room, RoomId, Serve,
+    TopicPartition,
 };
 use crate::error::{CallError, Error};
 use crate::metadata::Cluster;
@@ -155,9 +156,10 @@ impl FetchRoom {
             rewinds: 0,
         }
     }
+}
 
-    /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
-    pub fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
+impl Serve<Command> for FetchRoom {
+    fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
         self.take_reports(now);
         let done = match command {
             Command::Assign(wanted) => {
@@ -183,7 +185,9 @@ impl FetchRoom {
         self.finished
             .push_back((request, done.map(|()| Outcome::Done)));
     }
+}
 
+impl FetchRoom {
     fn assign(&mut self, wanted: Vec<(TopicPartition, Start)>) {
         let mut topics: Vec<Arc<str>> = Vec::new();
         for (partition, start) in wanted {

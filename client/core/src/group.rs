@@ -19,7 +19,7 @@ pub(crate) use requests::{shape_join_group, shape_leave_group, shape_sync_group}
 
 use crate::call::{
     Call, CallId, Coordinated, Destination, Fact, Lane, OffsetAndMetadata, Outcome, Permits, Reply,
-    RequestId, Response, Room, RoomId, TopicPartition,
+    RequestId, Response, Room, RoomId, Serve, TopicPartition,
 };
 use crate::error::{CallError, CallErrorKind, Error};
 use crate::metadata::Cluster;
@@ -90,9 +90,10 @@ impl GroupRoom {
             next_number: 0,
         }
     }
+}
 
-    /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
-    pub fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
+impl Serve<Command> for GroupRoom {
+    fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
         let job = match command {
             Command::Commit(offsets) => Job::commit(offsets),
             Command::Committed(partitions) => Job::committed(partitions),
@@ -108,7 +109,9 @@ impl GroupRoom {
         let queued = self.queued(now, Origin::User(request), job);
         self.asked.queue.push_back(queued);
     }
+}
 
+impl GroupRoom {
     fn queued(&mut self, now: Now, origin: Origin, job: Job) -> Queued {
         let limit_us = self.options.default_api_timeout_ms.saturating_mul(1000);
         self.next_number += 1;

@@ -330,7 +330,7 @@ impl ProducerRoom {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(None)
             .with_transaction_timeout_ms(i32::MAX);
-        let body = Body::InitProducerId(request);
+        let body = Body::InitProducerId(request.into());
         Some(self.call(now, id, Destination::AnyBroker, Lane::General, body))
     }
 

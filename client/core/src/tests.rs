@@ -358,7 +358,7 @@ fn whole(frame: &Frame) -> Bytes {
 
 fn metadata_body() -> Body {
     let request = MetadataRequest::default().with_topics(Some(Vec::new()));
-    Body::Metadata(request.with_allow_auto_topic_creation(false))
+    Body::Metadata(request.with_allow_auto_topic_creation(false).into())
 }
 
 fn listed(api: ApiKey, min: i16, max: i16) -> ApiVersion {

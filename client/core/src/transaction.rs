@@ -12,7 +12,7 @@ mod verdict;
 use crate::backoff::Backoff;
 use crate::call::{
     Call, CallId, Destination, Fact, GroupMetadata, Lane, OffsetAndMetadata, Outcome, Permits,
-    Reply, RequestId, Room, RoomId, SendPermit, TopicPartition, TransactionEnd,
+    Reply, RequestId, Room, RoomId, SendPermit, Serve, TopicPartition, TransactionEnd,
 };
 use crate::error::{CallError, Error};
 use crate::options::ProducerOptions;
@@ -55,6 +55,16 @@ pub enum Command {
     Abort(u64),
     /// Waits until no end is under way; finishes with [`Outcome::Transaction`].
     Settle,
+}
+
+/// What the hall needs of the room beyond commands.
+pub trait Transact: Serve<Command> {
+    /// The producer is not used any more: what is open is aborted.
+    fn handle_close(&mut self, now: Now);
+    /// When the brokers abort what is open now by themselves, if they were not reached before.
+    fn close_deadline_us(&self, now: Now) -> u64;
+    /// Whether nothing is open and nothing under way.
+    fn is_settled(&self) -> bool;
 }
 
 /// A producer id with its epoch.
@@ -217,9 +227,10 @@ impl TransactionRoom {
             finished: VecDeque::new(),
         }
     }
+}
 
-    /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
-    pub fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
+impl Serve<Command> for TransactionRoom {
+    fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
         let limit_us = self.options.max_block_ms.saturating_mul(1000);
         let deadline_us = now.monotonic_us.saturating_add(limit_us);
         let goal = match &command {
@@ -257,9 +268,10 @@ impl TransactionRoom {
         }
         self.resolve(now);
     }
+}
 
-    /// The producer is not used any more: what is open is aborted.
-    pub fn handle_close(&mut self, now: Now) {
+impl Transact for TransactionRoom {
+    fn handle_close(&mut self, now: Now) {
         self.closing = true;
         if self.is_open(self.content.number) {
             self.abort("the producer was closed");
@@ -267,18 +279,18 @@ impl TransactionRoom {
         self.resolve(now);
     }
 
-    /// When the brokers abort what is open now by themselves, if they were not reached before.
-    pub(crate) fn close_deadline_us(&self, now: Now) -> u64 {
+    fn close_deadline_us(&self, now: Now) -> u64 {
         let limit_us = self.options.transaction_timeout_ms.saturating_mul(1000);
         now.monotonic_us.saturating_add(limit_us)
     }
 
-    /// Whether nothing is open and nothing under way.
-    pub fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         let at_rest = matches!(self.state, State::Unready | State::Ready | State::Fatal(_));
         at_rest && self.in_flight.is_none()
     }
+}
 
+impl TransactionRoom {
     /// Whether transaction `number` can still be committed or aborted.
     fn is_open(&self, number: u64) -> bool {
         number == self.content.number

@@ -3,7 +3,7 @@
 mod answer;
 
 use super::{BoxFuture, TokenProvider};
-use crate::transport::{Tcp, Tls, Transport, security_error};
+use crate::transport::{Network, Tcp, Tls, Transport, security_error};
 use answer::{Answer, Progress};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use std::io;
@@ -23,7 +23,7 @@ const KEPT_PERCENT: u32 = 80;
 /// A token endpoint, and the token that it gave last.
 pub(super) struct Endpoint {
     url: Url,
-    tls: Option<Tls>,
+    network: Network,
     /// Whole, because it never changes.
     request: Secret,
     /// Held while a token is asked for, so that connections that begin together ask once.
@@ -62,9 +62,9 @@ impl Endpoint {
                 "sasl.oauthbearer.token.endpoint.url must be like {example}, not {address:?}"
             ))
         })?;
-        let tls = match url.is_https {
-            true => Some(Tls::for_endpoint(tls)?),
-            false => None,
+        let network = match url.is_https {
+            true => Network::Secured(Tls::for_endpoint(tls)?),
+            false => Network::Plain(Tcp),
         };
         let login = format!("{client_id}:{}", client_secret.expose());
         let login = BASE64_STANDARD.encode(login);
@@ -83,7 +83,7 @@ impl Endpoint {
         );
         Ok(Self {
             url,
-            tls,
+            network,
             request: Secret::new(request),
             kept: Mutex::default(),
         })
@@ -91,21 +91,18 @@ impl Endpoint {
 
     async fn ask(&self) -> Result<Answer, TokenError> {
         let place = format!("the token endpoint {}", self.url.authority);
-        let answered = match &self.tls {
-            Some(tls) => self.post(tls).await,
-            None => self.post(&Tcp).await,
-        };
+        let answered = self.post().await;
         answered
             .map_err(|why| unasked(&place, &why))?
             .checked(&place)
     }
 
     /// Tries each address in turn until one answers at all.
-    async fn post(&self, transport: &impl Transport) -> io::Result<Answer> {
+    async fn post(&self) -> io::Result<Answer> {
         let Url { host, port, .. } = &self.url;
         let mut last = io::Error::other(format!("the name {host} has no address"));
-        for address in transport.resolve(host, *port).await? {
-            let (mut read, mut write) = match transport.connect(address, host).await {
+        for address in self.network.resolve(host, *port).await? {
+            let (mut read, mut write) = match self.network.connect(address, host).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     last = error;

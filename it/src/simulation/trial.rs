@@ -182,7 +182,11 @@ impl Trial {
         let client = &mut self.stage.clients[client];
         let accumulator = Accumulator::new(&options, client.waker());
         let core = client.core();
-        let room = core.open_producer(now, options, Arc::clone(&accumulator));
+        let shared = Arc::clone(&accumulator);
+        let room = match options.transactional_id {
+            Some(_) => core.open_transactional_producer(now, options, shared),
+            None => core.open_producer(now, options, shared),
+        };
         (room, accumulator)
     }
 

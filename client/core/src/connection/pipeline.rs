@@ -1,5 +1,6 @@
 //! The requests on one connection that are not answered yet, in the order they were written.
 
+use crate::body::Decoder;
 use crate::call::{Body, CallId, Reply, Response};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -7,7 +8,6 @@ use tidewatch_protocol::frame::Frame;
 use tidewatch_protocol::guard::DecodeError;
 use tidewatch_protocol::header::peek_correlation_id;
 use tidewatch_protocol::message::EncodeError;
-use tidewatch_protocol::messages::ApiKey;
 
 /// Requests in flight, oldest first. Lives as long as its connection.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Pipeline {
 #[derive(Debug)]
 struct Sent {
     id: CallId,
-    api: ApiKey,
+    decoder: Decoder,
     version: i16,
     correlation_id: i32,
     answered: bool,
@@ -89,7 +89,7 @@ impl Pipeline {
         let correlation_id = self.fresh_correlation_id();
         self.sent.push_back(Sent {
             id,
-            api: body.api(),
+            decoder: body.decoder(),
             version,
             correlation_id,
             answered: body.is_answered(),
@@ -134,7 +134,7 @@ impl Pipeline {
             });
         }
         let (id, version) = (oldest.id, oldest.version);
-        let decoded = Response::decode(oldest.api, version, frame);
+        let decoded = (oldest.decoder)(frame, version);
         self.sent.remove(at);
         self.has_answered = true;
         let (_, response) = decoded.map_err(|source| malformed(Some(id), source))?;

@@ -68,7 +68,7 @@ impl FetchRoom {
             asked,
         };
         let timeout_ms = self.options.request_timeout_ms;
-        let body = Body::ListOffsets(body);
+        let body = Body::ListOffsets(body.into());
         Some(self.call(now, flight, Lane::General, body, None, timeout_ms))
     }
 
@@ -82,7 +82,7 @@ impl FetchRoom {
             id: self.take_call_number(),
             destination: Destination::Broker(broker),
             lane: Lane::General,
-            body: Body::ListOffsets(request),
+            body: Body::ListOffsets(request.into()),
             version_cap: None,
             timeout_us,
             give_up_us: now.monotonic_us.saturating_add(timeout_us),
@@ -248,7 +248,7 @@ impl FetchRoom {
             asks,
             asked,
         };
-        let body = Body::Fetch(body);
+        let body = Body::Fetch(body.into());
         let lane = Lane::Fetch(self.room);
         self.call(now, flight, lane, body, version_cap, timeout_ms)
     }

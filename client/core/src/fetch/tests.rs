@@ -142,7 +142,7 @@ impl Script {
         let call = self.call().expect("a fetch is due");
         match &call.body {
             Body::Fetch(request) => {
-                let request = request.clone();
+                let request = (**request).clone();
                 (call, request)
             }
             other => panic!("not a fetch: {other:?}"),
@@ -154,7 +154,7 @@ impl Script {
         let call = self.call().expect("a look-up is due");
         match &call.body {
             Body::ListOffsets(request) => {
-                let request = request.clone();
+                let request = (**request).clone();
                 (call, request)
             }
             other => panic!("not a look-up: {other:?}"),

@@ -43,7 +43,7 @@ impl FetchRoom {
             }
         }
         let (broker, wanted) = wanted.pop_first()?;
-        let body = Body::OffsetForLeaderEpoch(epoch_request(&wanted));
+        let body = Body::OffsetForLeaderEpoch(epoch_request(&wanted).into());
         let flight = Flight {
             broker,
             asks: Asks::OffsetForLeaderEpoch,

@@ -80,47 +80,62 @@ pub trait Assignor: fmt::Debug + Send {
 
 /// An assignor to configure a consumer with: each consumer makes its own of it.
 #[derive(Clone)]
-pub struct Strategy {
-    make: Arc<dyn Fn() -> Box<dyn Assignor> + Send + Sync>,
+pub struct Strategy(Kind);
+
+/// Kafka's own are names until a consumer makes them: options alone have no assignor linked.
+#[derive(Clone)]
+enum Kind {
+    Range,
+    RoundRobin,
+    Sticky,
+    CooperativeSticky,
+    Custom(Arc<dyn Fn() -> Box<dyn Assignor> + Send + Sync>),
 }
 
 impl Strategy {
     /// One of your own.
     pub fn custom<A: Assignor + 'static>(make: impl Fn() -> A + Send + Sync + 'static) -> Self {
-        Self {
-            make: Arc::new(move || Box::new(make())),
-        }
+        Self(Kind::Custom(Arc::new(move || Box::new(make()))))
     }
 
     /// One of Kafka's, by its short name or its Java class.
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "range" | "org.apache.kafka.clients.consumer.RangeAssignor" => {
-                Self::custom(Range::default)
-            }
+        Some(Self(match name {
+            "range" | "org.apache.kafka.clients.consumer.RangeAssignor" => Kind::Range,
             "roundrobin" | "org.apache.kafka.clients.consumer.RoundRobinAssignor" => {
-                Self::custom(RoundRobin::default)
+                Kind::RoundRobin
             }
-            "sticky" | "org.apache.kafka.clients.consumer.StickyAssignor" => {
-                Self::custom(Sticky::default)
-            }
+            "sticky" | "org.apache.kafka.clients.consumer.StickyAssignor" => Kind::Sticky,
             "cooperative-sticky"
             | "org.apache.kafka.clients.consumer.CooperativeStickyAssignor" => {
-                Self::custom(CooperativeSticky::default)
+                Kind::CooperativeSticky
             }
             _ => return None,
-        })
+        }))
     }
 
     /// A fresh assignor.
     pub fn make(&self) -> Box<dyn Assignor> {
-        (self.make)()
+        match &self.0 {
+            Kind::Range => Box::new(Range::default()),
+            Kind::RoundRobin => Box::new(RoundRobin::default()),
+            Kind::Sticky => Box::new(Sticky::default()),
+            Kind::CooperativeSticky => Box::new(CooperativeSticky::default()),
+            Kind::Custom(make) => make(),
+        }
     }
 }
 
 impl fmt::Debug for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Strategy({})", self.make().name())
+        let name = match &self.0 {
+            Kind::Range => "range",
+            Kind::RoundRobin => "roundrobin",
+            Kind::Sticky => "sticky",
+            Kind::CooperativeSticky => "cooperative-sticky",
+            Kind::Custom(_) => "custom",
+        };
+        write!(f, "Strategy({name})")
     }
 }
 

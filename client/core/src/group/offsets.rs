@@ -95,9 +95,9 @@ impl Job {
     pub(super) fn body(&self, member: &GroupMetadata, read_committed: bool) -> Body {
         let group = GroupId(text(&member.group_id));
         match self {
-            Self::Commit { left, .. } => Body::OffsetCommit(commit_request(member, left)),
+            Self::Commit { left, .. } => Body::OffsetCommit(commit_request(member, left).into()),
             Self::Committed { wanted, .. } => {
-                Body::OffsetFetch(fetch_request(group, wanted, read_committed))
+                Body::OffsetFetch(fetch_request(group, wanted, read_committed).into())
             }
         }
     }

@@ -78,7 +78,7 @@ impl Script {
         let Body::OffsetCommit(request) = &call.body else {
             panic!("not a commit: {:?}", call.body)
         };
-        let request = request.clone();
+        let request = (**request).clone();
         (call, request)
     }
 
@@ -87,7 +87,7 @@ impl Script {
         let Body::OffsetFetch(request) = &call.body else {
             panic!("not a look-up: {:?}", call.body)
         };
-        let request = request.clone();
+        let request = (**request).clone();
         (call, request)
     }
 
@@ -469,7 +469,7 @@ fn older_brokers_are_asked_and_understood_in_their_own_shape() {
         assert_eq!((&*shaped.group_id.0, shaped.groups.len()), ("g", 0));
         assert_eq!(shaped.topics.as_ref().unwrap()[0].partition_indexes, [0]);
         assert_eq!(shaped.require_stable, stable);
-        let as_body = Body::OffsetFetch(body.clone());
+        let as_body = Body::OffsetFetch(body.clone().into());
         assert!(as_body.encode(version, 1, "c").is_ok(), "version {version}");
     }
     let partition = OffsetFetchResponsePartition::default()

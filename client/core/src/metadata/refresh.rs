@@ -379,7 +379,7 @@ impl Room for MetadataRoom {
         self.stale = false;
         self.unasked = false;
         self.last_number += 1;
-        let body = Body::Metadata(self.request(&topics));
+        let body = Body::Metadata(self.request(&topics).into());
         self.asked = Some(topics);
         self.trying_since_us.get_or_insert(now.monotonic_us);
         let timeout_us = self.options.request_timeout_ms.saturating_mul(1000);

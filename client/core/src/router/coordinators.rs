@@ -102,7 +102,7 @@ impl Coordinators {
             },
             destination: Destination::AnyBroker,
             lane: Lane::General,
-            body: Body::FindCoordinator(request),
+            body: Body::FindCoordinator(request.into()),
             version_cap: None,
             timeout_us,
             give_up_us: now.monotonic_us.saturating_add(timeout_us),

@@ -8,7 +8,7 @@ fn group() -> Coordinated {
 }
 
 fn commit(script: &mut Script<Router>) -> CallId {
-    let body = Body::OffsetCommit(OffsetCommitRequest::default());
+    let body = Body::OffsetCommit(OffsetCommitRequest::default().into());
     script.call(Destination::Coordinator(group()), Lane::General, body)
 }
 

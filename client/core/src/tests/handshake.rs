@@ -158,7 +158,7 @@ fn a_broker_too_old_for_a_request_fails_that_call_only() {
     let mut script = Script::with_brokers(1, &[]);
     script.ask(1);
     let destination = Destination::Broker(BrokerId(1));
-    let refused = Body::InitProducerId(InitProducerIdRequest::default());
+    let refused = Body::InitProducerId(InitProducerIdRequest::default().into());
     let refused = script.call(destination, Lane::General, refused);
     let (id, _) = script.expect_resolve();
     script.resolved(id, &["10.0.0.1:9092"]);

@@ -178,7 +178,7 @@ fn a_broker_alone_in_its_cluster_is_asked_once() {
 fn a_lookup_of_a_coordinator_is_asked_of_another_too() {
     let mut script = Script::with_brokers(2, &[]);
     let group = Destination::Coordinator(Coordinated::Group("g".into()));
-    let body = Body::OffsetCommit(OffsetCommitRequest::default());
+    let body = Body::OffsetCommit(OffsetCommitRequest::default().into());
     script.call(group, Lane::General, body);
     let first = script.open();
     assert_eq!(script.expect_send().api(), ApiKey::FindCoordinator);

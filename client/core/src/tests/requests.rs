@@ -186,7 +186,7 @@ fn line_45_a_long_poll_delays_no_other_request() {
     script.call(
         to_broker(1),
         Lane::Fetch(1),
-        Body::Fetch(FetchRequest::default()),
+        Body::Fetch(FetchRequest::default().into()),
     );
     let fetching = script.open();
     assert_eq!(script.expect_send().api(), ApiKey::Fetch);
@@ -222,7 +222,11 @@ fn a_request_that_cannot_be_encoded_fails_alone() {
     let (mut script, _, sent) = asking();
     let mut request = OffsetCommitRequest::default();
     request.group_id = GroupId("g".repeat(40_000).into());
-    let bad = script.call(to_broker(1), Lane::General, Body::OffsetCommit(request));
+    let bad = script.call(
+        to_broker(1),
+        Lane::General,
+        Body::OffsetCommit(request.into()),
+    );
     let produce = ProduceFrame {
         topics: vec![ProduceTopic::default()],
         ..ProduceFrame::default()

@@ -23,7 +23,7 @@ pub(super) fn init(id: &str, timeout_ms: u64, was: Option<Identity>) -> Body {
         .with_transaction_timeout_ms(i32::try_from(timeout_ms).unwrap_or(i32::MAX))
         .with_producer_id(ProducerId(producer_id))
         .with_producer_epoch(epoch);
-    Body::InitProducerId(request)
+    Body::InitProducerId(request.into())
 }
 
 pub(super) fn add_partitions(
@@ -42,7 +42,7 @@ pub(super) fn add_partitions(
         .with_v3_and_below_producer_id(ProducerId(identity.id))
         .with_v3_and_below_producer_epoch(identity.epoch)
         .with_v3_and_below_topics(topics.collect());
-    Body::AddPartitionsToTxn(request)
+    Body::AddPartitionsToTxn(request.into())
 }
 
 pub(super) fn add_offsets(id: &str, identity: Identity, group: &str) -> Body {
@@ -51,7 +51,7 @@ pub(super) fn add_offsets(id: &str, identity: Identity, group: &str) -> Body {
         .with_producer_id(ProducerId(identity.id))
         .with_producer_epoch(identity.epoch)
         .with_group_id(group_id(group));
-    Body::AddOffsetsToTxn(request)
+    Body::AddOffsetsToTxn(request.into())
 }
 
 /// With the member and its generation, so that one that was replaced meanwhile commits nothing
@@ -82,7 +82,7 @@ pub(super) fn commit_offsets(id: &str, identity: Identity, job: &OffsetsJob) -> 
         .with_member_id(text(&group.member_id))
         .with_group_instance_id(group.group_instance_id.as_ref().map(text))
         .with_topics(topics.collect());
-    Body::TxnOffsetCommit(request)
+    Body::TxnOffsetCommit(request.into())
 }
 
 pub(super) fn end(id: &str, identity: Identity, committed: bool) -> Body {
@@ -91,7 +91,7 @@ pub(super) fn end(id: &str, identity: Identity, committed: bool) -> Body {
         .with_producer_id(ProducerId(identity.id))
         .with_producer_epoch(identity.epoch)
         .with_committed(committed);
-    Body::EndTxn(request)
+    Body::EndTxn(request.into())
 }
 
 fn transactional_id(id: &str) -> TransactionalId {

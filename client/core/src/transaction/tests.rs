@@ -1,9 +1,9 @@
 //! The room alone: commands, facts and replies in; calls, permits and ends out.
 
-use super::{Command, TransactionRoom};
+use super::{Command, Transact, TransactionRoom};
 use crate::call::{
     Body, Call, Coordinated, Destination, Fact, GroupMetadata, OffsetAndMetadata, Outcome, Permits,
-    Reply, RequestId, Response, Room, SendPermit, TopicPartition, TransactionEnd,
+    Reply, RequestId, Response, Room, SendPermit, Serve, TopicPartition, TransactionEnd,
 };
 use crate::error::{CallError, CallErrorKind, Error};
 use crate::options::ProducerOptions;

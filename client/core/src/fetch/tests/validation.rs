@@ -24,7 +24,7 @@ fn validation(script: &mut Script) -> (Call, OffsetForLeaderEpochRequest) {
     let call = script.call().expect("a validation is due");
     match &call.body {
         Body::OffsetForLeaderEpoch(request) => {
-            let request = request.clone();
+            let request = (**request).clone();
             (call, request)
         }
         other => panic!("not a validation: {other:?}"),

@@ -36,7 +36,11 @@ impl Member {
             && let Some(leave) = self.leave.take()
         {
             self.leave_flight = Some(number);
-            return Some(request(Body::LeaveGroup(leave), Lane::General, request_us));
+            return Some(request(
+                Body::LeaveGroup(leave.into()),
+                Lane::General,
+                request_us,
+            ));
         }
         let flight = Flight {
             number,
@@ -65,7 +69,7 @@ impl Member {
         if self.beats() && self.beat.is_none() && self.next_beat_us <= now.monotonic_us {
             self.beat = Some(flight);
             let session_us = self.options.session_timeout_ms.saturating_mul(1000);
-            let body = Body::Heartbeat(requests::heartbeat(&self.standing));
+            let body = Body::Heartbeat(requests::heartbeat(&self.standing).into());
             return Some(request(body, lane, request_us.min(session_us)));
         }
         None
@@ -93,18 +97,19 @@ impl Member {
             };
             (assignor.name().to_owned(), subscription.encode())
         });
-        Body::JoinGroup(requests::join_group(
+        let body = requests::join_group(
             &self.standing,
             wire_ms(self.options.session_timeout_ms),
             wire_ms(self.options.max_poll_interval_ms),
             protocols.collect(),
             self.rejoin.unwrap_or_default(),
-        ))
+        );
+        Body::JoinGroup(body.into())
     }
 
     fn sync_body(&self, assignments: Vec<(String, Bytes)>) -> Body {
         let body = requests::sync_group(&self.standing, &self.strategy, assignments);
-        Body::SyncGroup(body)
+        Body::SyncGroup(body.into())
     }
 }
 

@@ -447,23 +447,17 @@ fn every_version_of_every_request_can_be_written() {
         group_instance_id: None,
     };
     let join = crate::group::requests::join_group(&fixed, 1, 1, Vec::new(), &"é".repeat(300));
+    let sync = crate::group::requests::sync_group(&fixed, "range", Vec::new());
     let bodies = [
-        (9, Body::JoinGroup(join)),
-        (
-            5,
-            Body::SyncGroup(crate::group::requests::sync_group(
-                &fixed,
-                "range",
-                Vec::new(),
-            )),
-        ),
+        (9, Body::JoinGroup(join.into())),
+        (5, Body::SyncGroup(sync.into())),
         (
             4,
-            Body::Heartbeat(crate::group::requests::heartbeat(&fixed)),
+            Body::Heartbeat(crate::group::requests::heartbeat(&fixed).into()),
         ),
         (
             5,
-            Body::LeaveGroup(crate::group::requests::leave_group(&fixed, "why")),
+            Body::LeaveGroup(crate::group::requests::leave_group(&fixed, "why").into()),
         ),
     ];
     for (last, body) in bodies {

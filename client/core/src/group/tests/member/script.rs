@@ -113,7 +113,7 @@ impl Group {
         let call = self.call().expect("a JoinGroup is due");
         match &call.body {
             Body::JoinGroup(body) => {
-                let body = body.clone();
+                let body = (**body).clone();
                 (call, body)
             }
             other => panic!("not a JoinGroup: {other:?}"),
@@ -125,7 +125,7 @@ impl Group {
         let call = self.call().expect("a SyncGroup is due");
         match &call.body {
             Body::SyncGroup(body) => {
-                let body = body.clone();
+                let body = (**body).clone();
                 (call, body)
             }
             other => panic!("not a SyncGroup: {other:?}"),
@@ -137,7 +137,7 @@ impl Group {
         let call = self.call().expect("a heartbeat is due");
         match &call.body {
             Body::Heartbeat(body) => {
-                let body = body.clone();
+                let body = (**body).clone();
                 (call, body)
             }
             other => panic!("not a heartbeat: {other:?}"),
@@ -149,7 +149,7 @@ impl Group {
         let call = self.call().expect("a commit is due");
         match &call.body {
             Body::OffsetCommit(body) => {
-                let body = body.clone();
+                let body = (**body).clone();
                 (call, body)
             }
             other => panic!("not a commit: {other:?}"),
@@ -161,7 +161,7 @@ impl Group {
         let call = self.call().expect("a LeaveGroup is due");
         match &call.body {
             Body::LeaveGroup(body) => {
-                let body = body.clone();
+                let body = (**body).clone();
                 (call, body)
             }
             other => panic!("not a LeaveGroup: {other:?}"),
