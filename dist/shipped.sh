@@ -16,6 +16,13 @@ profile() { # of a program
   esac
 }
 
+std_of() { # a profile: the kind of std that goes with it
+  case $1 in
+  small) echo small ;;
+  *) echo ready ;;
+  esac
+}
+
 architecture() { # Debian's name of a target's
   case $1 in
   x86_64-*) echo amd64 ;;
