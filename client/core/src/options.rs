@@ -16,6 +16,7 @@ pub use security::{
 use crate::group::assignor::Strategy;
 use std::collections::{BTreeMap, BTreeSet};
 use table::{Row, Value, rows};
+use tidewatch_protocol::compression::{Codec, Compression};
 
 /// All options, as they stand before a client, a producer or a consumer is made with them.
 #[derive(Debug, Clone)]
@@ -221,7 +222,9 @@ impl Options {
                 idempotence: true,
                 batch_size: 0,
                 linger_ms: 0,
-                compression: tidewatch_protocol::compression::Compression::None,
+                compression: Compression::None,
+                gzip_level: None,
+                zstd_level: Some(1),
                 buffer_memory: 0,
                 max_block_ms: 0,
                 delivery_timeout_ms: 0,
@@ -333,7 +336,11 @@ pub struct ProducerOptions {
     /// `linger.ms`.
     pub linger_ms: u64,
     /// `compression.type`.
-    pub compression: tidewatch_protocol::compression::Compression,
+    pub compression: Compression,
+    /// `compression.gzip.level`; zlib's own default where `None`.
+    pub gzip_level: Option<i32>,
+    /// `compression.zstd.level`; the codec's default where `None`.
+    pub zstd_level: Option<i32>,
     /// `buffer.memory`.
     pub buffer_memory: usize,
     /// `max.block.ms`.
@@ -411,6 +418,19 @@ pub enum OffsetReset {
 }
 
 impl ProducerOptions {
+    /// `compression.type` at its level.
+    pub fn codec(&self) -> Codec {
+        let level = match self.compression {
+            Compression::Gzip => self.gzip_level,
+            Compression::Zstd => self.zstd_level,
+            Compression::None | Compression::Snappy | Compression::Lz4 => None,
+        };
+        Codec {
+            compression: self.compression,
+            level,
+        }
+    }
+
     /// The same for a producer of transactions under `transactional_id`.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub(super) struct Row {
 /// What an option can be.
 pub(super) enum Accepts {
     Number(u64, u64),
+    /// Of a codec.
+    Level(Compression),
     Flag,
     OneOf(&'static [&'static str]),
     Text,
@@ -61,6 +63,12 @@ impl Accepts {
         let text = text.trim();
         match self {
             Self::Number(min, max) => text.parse().ok().filter(|n| (min..=max).contains(&n)),
+            Self::Level(codec) => {
+                let level = text.parse().ok()?;
+                let default = *codec == Compression::Gzip && level == -1;
+                let is_one = codec.levels().is_some_and(|levels| levels.contains(&level));
+                (is_one || default).then_some(0)
+            }
             Self::Flag => text.parse::<bool>().ok().map(u64::from),
             Self::OneOf(choices) => choices.contains(&text).then_some(0),
             Self::Text | Self::SecretText => Some(0),
@@ -93,6 +101,12 @@ impl fmt::Display for Accepts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Self::Level(codec) => match codec.levels() {
+                Some(levels) => {
+                    write!(f, "a level from {} to {}", levels.start(), levels.end())
+                }
+                None => write!(f, "nothing: {} has no levels", codec.name()),
+            },
             Self::Flag => write!(f, "true or false"),
             Self::OneOf([only]) => write!(f, "{only} (the others are not supported yet)"),
             Self::OneOf([only, ""]) => write!(f, "{only} or nothing"),
@@ -169,7 +183,7 @@ const fn row(
     }
 }
 
-use Accepts::{Assignors, Flag, Number, OneOf, Servers, Text};
+use Accepts::{Assignors, Flag, Level, Number, OneOf, Servers, Text};
 
 /// The client's options, then producers', then consumers'; how connections are secured stands apart.
 static TABLE: &[Row] = &[
@@ -327,6 +341,20 @@ static TABLE: &[Row] = &[
         OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]),
         "How batches are compressed.",
         |o, v| o.producer.compression = Compression::parse(v.text).unwrap_or_default(),
+    ),
+    row(
+        "compression.gzip.level",
+        "-1",
+        Level(Compression::Gzip),
+        "How hard gzip tries; -1 is 6.",
+        |o, v| o.producer.gzip_level = v.text.parse().ok().filter(|level| *level > 0),
+    ),
+    row(
+        "compression.zstd.level",
+        "1",
+        Level(Compression::Zstd),
+        "How hard zstd tries.",
+        |o, v| o.producer.zstd_level = v.text.parse().ok(),
     ),
     row(
         "buffer.memory",

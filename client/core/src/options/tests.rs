@@ -104,7 +104,39 @@ fn a_bad_value_is_refused_with_its_range() {
     assert!(refused("linger.ms", "-1").contains("from 0 to"));
     assert!(refused("acks", "2").contains("one of all, -1, 0, 1"));
     assert!(refused("check.crcs", "yes").contains("true or false"));
+    assert!(refused("compression.gzip.level", "10").contains("a level from 1 to 9"));
     assert!(refused("ssl.truststore.type", "JKS").contains("not supported yet"));
+}
+
+#[test]
+fn each_codec_has_its_own_level() {
+    let mut options = Options::default();
+    let mut codec = |name: &str, value: &str| {
+        options.set(name, value).unwrap();
+        let codec = options.producer.codec();
+        (codec.compression, codec.level)
+    };
+    assert_eq!(
+        codec("compression.gzip.level", "9"),
+        (Compression::None, None)
+    );
+    assert_eq!(
+        codec("compression.type", "gzip"),
+        (Compression::Gzip, Some(9))
+    );
+    assert_eq!(
+        codec("compression.gzip.level", "-1"),
+        (Compression::Gzip, None)
+    );
+    assert_eq!(
+        codec("compression.type", "zstd"),
+        (Compression::Zstd, Some(1))
+    );
+    assert_eq!(
+        codec("compression.zstd.level", "-7"),
+        (Compression::Zstd, Some(-7))
+    );
+    assert_eq!(codec("compression.type", "lz4"), (Compression::Lz4, None));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::time::ReadTime;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
-use tidewatch_protocol::compression::Compression;
+use tidewatch_protocol::compression::Codec;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::records::batch::BATCH_HEADER_BYTES;
 use tidewatch_protocol::records::{BatchBuilder, Header};
@@ -110,7 +110,7 @@ impl Refused {
 pub struct Accumulator {
     batch_bytes: usize,
     max_record_bytes: usize,
-    codec: Compression,
+    codec: Codec,
     partitioner: Option<Arc<dyn Partitioner>>,
     random: Random,
     memory: Arc<Memory>,
@@ -141,7 +141,7 @@ impl Accumulator {
         Arc::new(Self {
             batch_bytes,
             max_record_bytes: options.max_request_size.min(MAX_BATCH_BYTES),
-            codec: options.compression,
+            codec: options.codec(),
             partitioner,
             random: Random::default(),
             memory: Memory::new(options.buffer_memory, batch_bytes),

@@ -133,7 +133,7 @@ impl ProducerRoom {
             Next::Nothing => None,
             Next::Resend if part.resend_bytes() > limit_bytes => None,
             Next::Resend => part.resend(filling.call, &terms),
-            Next::Fresh { .. } => match part.queue.take(limit_bytes, self.options.compression) {
+            Next::Fresh { .. } => match part.queue.take(limit_bytes, self.options.codec()) {
                 Some(Taken::Batch(batch)) => part.send(filling.call, batch, &terms),
                 Some(Taken::Nothing) | None => None,
             },

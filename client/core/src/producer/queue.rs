@@ -7,7 +7,7 @@ use crate::time::ReadTime;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidewatch_protocol::compression::{Compression, CompressionError};
+use tidewatch_protocol::compression::{Codec, Compression, CompressionError};
 use tidewatch_protocol::records::batch::BATCH_HEADER_BYTES;
 use tidewatch_protocol::records::{BatchBuilder, SealedBatch};
 
@@ -236,7 +236,7 @@ impl PartitionQueue {
     }
 
     /// Takes the first batch if it is at most `limit_bytes` long, ending it if it is open.
-    pub(crate) fn take(&self, limit_bytes: usize, codec: Compression) -> Option<Taken> {
+    pub(crate) fn take(&self, limit_bytes: usize, codec: Codec) -> Option<Taken> {
         let mut batches = self.lock();
         match batches.ended.front() {
             Some(Ended::Sealing { .. }) => return None,
@@ -392,7 +392,7 @@ impl OpenBatch {
     }
 
     /// Ends the batch: its records' CRC, compression, and its buffer back where that made a copy.
-    pub(crate) fn seal(self, codec: Compression) -> Result<Batch, (Promise, CompressionError)> {
+    pub(crate) fn seal(self, codec: Codec) -> Result<Batch, (Promise, CompressionError)> {
         let Self {
             builder,
             promise,
@@ -401,7 +401,7 @@ impl OpenBatch {
             opened_us,
         } = self;
         let plain = builder.seal();
-        let sealed = if codec == Compression::None {
+        let sealed = if codec.compression == Compression::None {
             plain
         } else {
             match plain.compressed(codec) {

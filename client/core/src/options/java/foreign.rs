@@ -3,8 +3,6 @@
 use super::{Fate, Foreign};
 use Fate::{Ignored, Refused};
 
-const LEVEL: &str =
-    "each codec has one level, chosen for speed; compression.type chooses the codec";
 const KERBEROS: &str =
     "Kerberos is not supported; set sasl.mechanism to SCRAM-SHA-512 or another that is";
 const TOKENS: &str = "no class can be loaded; bring tokens by Client::spawn_with_tokens, or set sasl.oauthbearer.token.endpoint.url";
@@ -31,9 +29,11 @@ pub(super) static FOREIGN: &[Foreign] = &[
         Refused,
         "controllers are not spoken to; set bootstrap.servers",
     ),
-    row("compression.gzip.level", Ignored, LEVEL),
-    row("compression.lz4.level", Ignored, LEVEL),
-    row("compression.zstd.level", Ignored, LEVEL),
+    row(
+        "compression.lz4.level",
+        Ignored,
+        "lz4 has one level here, the fastest",
+    ),
     row(
         "config.providers",
         Refused,
