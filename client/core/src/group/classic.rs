@@ -135,6 +135,8 @@ pub(super) struct Member {
     retry_at_us: Option<u64>,
     look_up_at_us: Option<u64>,
     commit_at_us: u64,
+    /// How often the reader had come when it was last asked how far it is, and all of that committed.
+    commit_polls: Option<u64>,
     polls: u64,
     polled_us: u64,
     backoff: Backoff,
@@ -190,6 +192,7 @@ impl Member {
             retry_at_us: None,
             look_up_at_us: None,
             commit_at_us: 0,
+            commit_polls: None,
             polls: 0,
             polled_us: 0,
             backoff: Backoff::new(initial_ms, max_ms),
@@ -350,6 +353,9 @@ impl Member {
     /// The end of [`Errand::Commit`].
     pub(super) fn handle_committed(&mut self, offsets: Option<Vec<(TopicPartition, i64)>>) {
         self.committing = self.committing.saturating_sub(1);
+        if offsets.is_none() {
+            self.commit_polls = None;
+        }
         for (partition, offset) in offsets.unwrap_or_default() {
             if self.owned.contains_key(&partition) {
                 self.committed.insert(partition, offset);
@@ -429,6 +435,7 @@ impl Member {
         }
         if self.wants_auto_commit() && self.commit_at_us <= now.monotonic_us {
             self.commit_at_us = now.monotonic_us.saturating_add(self.auto_commit_us());
+            self.commit_polls = Some(self.pulse.polls());
             let consumer = self.consumer;
             self.facts.push_back(Fact::PositionsWanted { consumer });
         }
@@ -463,9 +470,11 @@ impl Member {
         self.polled_us.saturating_add(limit_us)
     }
 
+    /// Nothing counts as delivered before the reader comes for more: while it does not, no timer runs.
     fn wants_auto_commit(&self) -> bool {
         let is_free = matches!(self.state, State::Member) && self.committing == 0;
-        self.options.auto_commit && is_free && !self.owned.is_empty()
+        let has_come = self.commit_polls != Some(self.pulse.polls());
+        self.options.auto_commit && is_free && has_come && !self.owned.is_empty()
     }
 
     fn auto_commit_us(&self) -> u64 {

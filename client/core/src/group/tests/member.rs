@@ -227,6 +227,34 @@ fn line_28_auto_commit_asks_how_far_the_reader_is_and_does_not_repeat_itself() {
 }
 
 #[test]
+fn no_auto_commit_timer_runs_while_the_reader_does_not_come_for_more() {
+    let auto = ConsumerOptions {
+        auto_commit: true,
+        heartbeat_interval_ms: 60_000,
+        max_poll_interval_ms: 900_000,
+        ..by_hand()
+    };
+    let mut group = Group::member(auto, &[0]);
+    let timer = |group: &Group| group.room.poll_timeout().map(|(_, timer)| timer);
+    assert_eq!(timer(&group), Some(Timer::AutoCommit));
+    group.pass_ms(5_000);
+    group.idle();
+    assert_eq!(timer(&group), Some(Timer::Heartbeat));
+
+    group.pulse.beat();
+    assert_eq!(timer(&group), Some(Timer::AutoCommit));
+
+    // A commit that failed is made up for, whether the reader comes or not.
+    group.pass_ms(5_000);
+    group.idle();
+    group.delivered(0, 17);
+    let (commit, _) = group.commit_call();
+    group.reply_commit(&commit, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    group.idle();
+    assert_eq!(timer(&group), Some(Timer::AutoCommit));
+}
+
+#[test]
 fn line_29_a_commit_after_the_revocation_is_refused_and_never_sent() {
     let mut group = Group::member(by_hand(), &[0]);
     group.hear(ErrorCode::REBALANCE_IN_PROGRESS);
