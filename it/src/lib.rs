@@ -4,6 +4,7 @@
 pub mod configuration;
 pub mod kafka;
 pub mod lines;
+pub mod member;
 pub mod ports;
 pub mod process;
 pub mod programs;

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tidewatch_client::options::Options;
-use tidewatch_client::{Client, Consumer, Event, ProducerRecord, Rebalance};
+use tidewatch_client::{Client, ProducerRecord};
 use tidewatch_it::kafka::{Kafka, Tools, Version};
+use tidewatch_it::member::{self, Tell};
 use tidewatch_it::process::Process;
-use tidewatch_it::programs::Devbroker;
+use tidewatch_it::programs::{Devbroker, path};
 use tokio::sync::oneshot;
 
 const PARTITIONS: i32 = 6;
@@ -28,15 +30,17 @@ enum Seen {
     Record(String),
     /// The next offset of a partition.
     Committed(i32, i64),
+    /// It made the assignment of so many members. Only ours tell.
+    Led(u64),
 }
 
 type Log = Sender<(&'static str, Seen)>;
 
-/// A Java member; killed when dropped.
-struct Java(Child);
+/// A member in a process of its own; killed with SIGKILL when dropped.
+struct Member(Child);
 
-impl Java {
-    fn start(kafka: &Kafka, name: &'static str, topic: &str, strategy: &str, log: &Log) -> Self {
+impl Member {
+    fn java(kafka: &Kafka, name: &'static str, topic: &str, strategy: &str, log: &Log) -> Self {
         let mut command = kafka
             .tools()
             .tool("org.apache.kafka.tools.VerifiableConsumer");
@@ -45,13 +49,25 @@ impl Java {
             .args(["--topic", topic, "--group-id", topic, "--verbose"])
             .args(["--session-timeout", SESSION_MS])
             .args(["--assignment-strategy", strategy]);
+        Self::start(command, name, log)
+    }
+
+    fn ours(kafka: &Kafka, name: &'static str, topic: &str, strategy: &str, log: &Log) -> Self {
+        let mut command = Command::new(path("group-member"));
+        command.args([kafka.bootstrap(), topic, topic, strategy, SESSION_MS]);
+        Self::start(command, name, log)
+    }
+
+    fn start(mut command: Command, name: &'static str, log: &Log) -> Self {
+        command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("java runs");
+        let mut child = command.spawn().expect("the member starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let log = log.clone();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                for seen in read_line(&line) {
+                let event = serde_json::from_str(&line).unwrap_or_default();
+                for seen in read_event(&event) {
                     let _ = log.send((name, seen));
                 }
             }
@@ -60,18 +76,15 @@ impl Java {
     }
 }
 
-impl Drop for Java {
+impl Drop for Member {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// One of VerifiableConsumer's lines.
-fn read_line(line: &str) -> Vec<Seen> {
-    let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else {
-        return Vec::new();
-    };
+/// One of VerifiableConsumer's events, or of ours.
+fn read_event(event: &serde_json::Value) -> Vec<Seen> {
     let partition = |of: &serde_json::Value| of["partition"].as_i64().unwrap() as i32;
     let partitions = || {
         let all = event["partitions"].as_array().unwrap();
@@ -86,22 +99,39 @@ fn read_line(line: &str) -> Vec<Seen> {
             let committed = |of| Seen::Committed(partition(of), of["offset"].as_i64().unwrap());
             offsets.iter().map(committed).collect()
         }
+        Some("led") => vec![Seen::Led(event["members"].as_u64().unwrap())],
         _ => Vec::new(),
     }
 }
 
-/// One of ours; dropping the sender has it close.
+/// One of ours in this process; dropping the sender has it close.
 struct Ours {
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Ours {
-    async fn start(client: &Client, name: &'static str, topic: &str, log: &Log) -> Self {
-        let consumer = client.consumer().await.unwrap();
+    async fn start(
+        kafka: &Kafka,
+        client: &Client,
+        name: &'static str,
+        topic: &str,
+        strategy: &str,
+        log: &Log,
+    ) -> Self {
+        let log = log.clone();
+        let tell: Tell = Arc::new(move |event| {
+            for seen in read_event(&event) {
+                let _ = log.send((name, seen));
+            }
+        });
+        let mut options = member::options(kafka.bootstrap(), topic, strategy, &tell).consumer;
+        options.session_timeout_ms = SESSION_MS.parse().unwrap();
+        let consumer = client.consumer_with(options).await.unwrap();
         consumer.subscribe([topic]).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(consumer, name, log.clone(), stopped));
+        let stopped = async { drop(stopped.await) };
+        let task = tokio::spawn(member::run(consumer, tell, stopped));
         Self { stop, task }
     }
 
@@ -111,66 +141,37 @@ impl Ours {
     }
 }
 
-async fn run(
-    mut consumer: Consumer,
-    name: &'static str,
-    log: Log,
-    mut stop: oneshot::Receiver<()>,
-) {
-    let tell = |seen| {
-        let _ = log.send((name, seen));
-    };
-    let numbers = |partitions: &[tidewatch_client::TopicPartition]| {
-        partitions.iter().map(|p| p.partition).collect()
-    };
-    loop {
-        let event = tokio::select! {
-            event = consumer.next() => event.unwrap(),
-            _ = &mut stop => break,
-        };
-        match event {
-            Event::Records(records) => {
-                for record in records {
-                    let value = record.unwrap().value.unwrap();
-                    tell(Seen::Record(String::from_utf8(value.to_vec()).unwrap()));
-                }
-                commit(&consumer, &tell).await;
-            }
-            Event::Rebalance(Rebalance::Revoking(revoking)) => {
-                commit(&consumer, &tell).await;
-                tell(Seen::Revoked(numbers(revoking.partitions())));
-            }
-            Event::Rebalance(Rebalance::Assigned(partitions)) => {
-                tell(Seen::Assigned(numbers(&partitions)));
-            }
-            Event::Rebalance(Rebalance::Lost(partitions)) => {
-                panic!("{name} lost {partitions:?} without having been away")
-            }
-            Event::CaughtUp(_) => {}
-        }
-    }
-    consumer.close().await.unwrap();
-}
-
-async fn commit(consumer: &Consumer, tell: &impl Fn(Seen)) {
-    let statuses = consumer.statuses();
-    consumer.commit_positions().await.unwrap();
-    for (partition, status) in statuses {
-        if let Some(position) = status.position {
-            tell(Seen::Committed(partition.partition, position));
-        }
-    }
-}
-
 /// Everything that was seen so far.
 struct Group {
     seen: Receiver<(&'static str, Seen)>,
     has: BTreeMap<&'static str, BTreeSet<i32>>,
     got: BTreeMap<String, Vec<&'static str>>,
     committed: BTreeMap<i32, i64>,
+    /// Who of ours led, and the largest group.
+    led: BTreeMap<&'static str, u64>,
 }
 
 impl Group {
+    fn new(seen: Receiver<(&'static str, Seen)>) -> Self {
+        Self {
+            seen,
+            has: BTreeMap::new(),
+            got: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            led: BTreeMap::new(),
+        }
+    }
+
+    /// A member has died: what it had is free.
+    fn forget(&mut self, name: &str) {
+        self.has.remove(name);
+    }
+
+    /// Who of ours led since this was asked last, and the largest group each.
+    fn take_led(&mut self) -> Vec<(&'static str, u64)> {
+        std::mem::take(&mut self.led).into_iter().collect()
+    }
+
     #[track_caller]
     fn wait(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         while !done(self) {
@@ -189,6 +190,10 @@ impl Group {
                 Seen::Committed(partition, offset) => {
                     let known = self.committed.entry(partition).or_default();
                     *known = offset.max(*known);
+                }
+                Seen::Led(members) => {
+                    let largest = self.led.entry(name).or_default();
+                    *largest = members.max(*largest);
                 }
             }
         }
@@ -277,17 +282,11 @@ async fn write(client: &Client, topic: &str, partitions: i32, written: &mut usiz
     *written += RECORDS;
 }
 
-fn client(kafka: &Kafka, strategy: &str, topic: &str) -> Client {
+fn client(kafka: &Kafka) -> Client {
     let mut options = Options::default();
     for (name, value) in [
         ("bootstrap.servers", kafka.bootstrap()),
         ("client.id", "ours"),
-        ("group.id", topic),
-        ("auto.offset.reset", "earliest"),
-        ("enable.auto.commit", "false"),
-        ("session.timeout.ms", SESSION_MS),
-        ("heartbeat.interval.ms", "500"),
-        ("partition.assignment.strategy", strategy),
     ] {
         options.set(name, value).unwrap();
     }
@@ -296,43 +295,63 @@ fn client(kafka: &Kafka, strategy: &str, topic: &str) -> Client {
 
 async fn share(kafka: &Kafka, strategy: &str, topic: &'static str) {
     kafka.tools().create_topic(topic, PARTITIONS as u32, &[]);
-    let client = client(kafka, strategy, topic);
+    let client = client(kafka);
     let (log, seen) = channel();
-    let mut group = Group {
-        seen,
-        has: BTreeMap::new(),
-        got: BTreeMap::new(),
-        committed: BTreeMap::new(),
-    };
+    let mut group = Group::new(seen);
     let mut written = 0;
 
-    // Java leads, ours follow; two of ours share a client and must not wait for each other.
-    let first = Java::start(kafka, "java-1", topic, strategy, &log);
+    // Ours come first and lead, Java follows.
+    let zero = Member::ours(kafka, "ours-0", topic, strategy, &log);
+    group.wait_until_shared(&["ours-0"]);
+    let first = Member::java(kafka, "java-1", topic, strategy, &log);
+    group.wait_until_shared(&["ours-0", "java-1"]);
+    write(&client, topic, PARTITIONS, &mut written).await;
+    group.wait_for_records(written);
+    assert_eq!(group.take_led(), [("ours-0", 2)]);
+
+    // The leader of ours is killed: Java leads, ours follow. Two of ours share a client and must not
+    // wait for each other.
+    drop(zero);
+    group.forget("ours-0");
     group.wait_until_shared(&["java-1"]);
-    let one = Ours::start(&client, "ours-1", topic, &log).await;
+    let one = Ours::start(kafka, &client, "ours-1", topic, strategy, &log).await;
     group.wait_until_shared(&["java-1", "ours-1"]);
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_for_records(written);
-    let two = Ours::start(&client, "ours-2", topic, &log).await;
+    let two = Ours::start(kafka, &client, "ours-2", topic, strategy, &log).await;
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_until_shared(&["java-1", "ours-1", "ours-2"]);
     group.wait_for_records(written);
+    assert_eq!(group.take_led(), []);
 
     // Java dies: ours lead.
     drop(first);
-    group.has.remove("java-1");
+    group.forget("java-1");
     group.wait_until_shared(&["ours-1", "ours-2"]);
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_for_records(written);
-    let second = Java::start(kafka, "java-2", topic, strategy, &log);
+    let second = Member::java(kafka, "java-2", topic, strategy, &log);
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_until_shared(&["java-2", "ours-1", "ours-2"]);
     group.wait_for_records(written);
     assert_described(kafka, topic, written);
+    let led = group.take_led();
+    assert!(matches!(led[..], [("ours-1" | "ours-2", 3)]), "{led:?}");
+
+    // A follower of ours is killed.
+    let third = Member::ours(kafka, "ours-3", topic, strategy, &log);
+    group.wait_until_shared(&["java-2", "ours-1", "ours-2", "ours-3"]);
+    write(&client, topic, PARTITIONS, &mut written).await;
+    group.wait_for_records(written);
+    drop(third);
+    group.forget("ours-3");
+    write(&client, topic, PARTITIONS, &mut written).await;
+    group.wait_until_shared(&["java-2", "ours-1", "ours-2"]);
+    group.wait_for_records(written);
 
     // One of ours leaves, at once for the others.
     one.close().await;
-    group.has.remove("ours-1");
+    group.forget("ours-1");
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_until_shared(&["java-2", "ours-2"]);
     group.wait_for_records(written);
