@@ -67,7 +67,8 @@
 //!
 //! **A transaction is a value.** [`TransactionalProducer::begin`] lends it out;
 //! [`commit`](Transaction::commit) and [`abort`](Transaction::abort) take it; dropped, it is aborted.
-//! The compiler sees to it that there is one at a time.
+//! The compiler sees to it that there is one at a time. What a consumer has delivered goes into it by
+//! [`send_positions`](Transaction::send_positions), and comes again by [`Consumer::rewind`] if it fails.
 //!
 //! **The client runs on a thread of its own** after [`Client::spawn`], so that heartbeats go on while the
 //! program's runtime is busy. With [`Client::build`] nothing is started: the program polls the
