@@ -248,7 +248,11 @@ impl Client {
         doing: &str,
         command: admin::Command,
     ) -> Result<TopicResults, Error> {
-        match self.handle.request(doing, Command::Admin(command)).await? {
+        match self
+            .handle
+            .request(doing, Command::Admin(command.into()))
+            .await?
+        {
             Outcome::Topics(results) => Ok(results),
             other => Err(unexpected(doing, &other)),
         }

@@ -3,7 +3,7 @@
 use crate::backoff::Backoff;
 use crate::call::{
     Body, Call, CallId, Destination, Fact, Lane, Outcome, Permits, Reply, RequestId, Response,
-    Room, RoomId,
+    Room, RoomId, Serve,
 };
 use crate::error::{CallError, Error};
 use crate::options::ClientOptions;
@@ -74,6 +74,23 @@ impl NewTopic {
     }
 }
 
+/// A command, and what opens the room for it: a program that administers nothing has nothing of it
+/// linked.
+#[derive(Debug)]
+pub struct Administer {
+    pub(crate) command: Command,
+    pub(crate) open: fn(ClientOptions, u64) -> Box<dyn Serve<Command>>,
+}
+
+impl From<Command> for Administer {
+    fn from(command: Command) -> Self {
+        Self {
+            command,
+            open: |options, seed| Box::new(AdminRoom::new(options, seed)),
+        }
+    }
+}
+
 /// One user's request, on its way or waiting to be tried again.
 #[derive(Debug)]
 struct Job {
@@ -111,9 +128,10 @@ impl AdminRoom {
             finished: VecDeque::new(),
         }
     }
+}
 
-    /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
-    pub fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
+impl Serve<Command> for AdminRoom {
+    fn handle_command(&mut self, now: Now, request: RequestId, command: Command) {
         if self.jobs.len() >= MAX_REQUESTS {
             let why = format!("over {MAX_REQUESTS} requests for topics are under way");
             self.finished.push_back((request, Err(Error::Usage(why))));
@@ -137,7 +155,9 @@ impl AdminRoom {
         };
         self.jobs.insert(self.last_number, job);
     }
+}
 
+impl AdminRoom {
     /// Ends jobs that are settled, or whose time is over.
     fn finish(&mut self, now: Now) {
         let limit_ms = self.options.default_api_timeout_ms;

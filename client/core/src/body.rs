@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use tidewatch_protocol::Request;
 use tidewatch_protocol::frame::Frame;
 use tidewatch_protocol::guard::DecodeError;
@@ -118,12 +119,20 @@ impl Body {
 pub(crate) type Decoder = fn(Bytes, i16) -> Result<(i32, Response), DecodeError>;
 
 /// A request and how it is written and its response read: as functions that it brings along, so that
-/// a program has only those APIs linked into it whose requests it makes.
-#[derive(Clone)]
+/// a program has only those APIs linked into it whose requests it makes. Shared when it is cloned.
 pub struct Asked<R> {
-    request: R,
+    request: Arc<R>,
     encoder: fn(&R, i16, i32, &str) -> Result<Frame, EncodeError>,
     decoder: Decoder,
+}
+
+impl<R> Clone for Asked<R> {
+    fn clone(&self) -> Self {
+        Self {
+            request: Arc::clone(&self.request),
+            ..*self
+        }
+    }
 }
 
 impl<R> Asked<R> {
@@ -140,7 +149,7 @@ impl<R> Asked<R> {
 impl<R: Api> From<R> for Asked<R> {
     fn from(request: R) -> Self {
         Self {
-            request,
+            request: Arc::new(request),
             encoder: |request, version, correlation_id, client_id| {
                 encode_request(
                     &*request.shaped(version),

@@ -10,7 +10,7 @@
 //! }
 //! ```
 
-use crate::admin::AdminRoom;
+use crate::admin::{self, Administer};
 use crate::call::{Call, CallId, Fact, Lane, Outcome, Reply, RequestId, Room, RoomId, Serve};
 use crate::error::{CallError, Error, SecurityError};
 use crate::fetch::inbox::Inbox;
@@ -84,7 +84,7 @@ pub enum Command {
     /// To a consumer's group.
     Group(u32, group::Command),
     /// Topic administration.
-    Admin(crate::admin::Command),
+    Admin(Administer),
     /// Finishes with [`Outcome::Cluster`] once these topics are known. A topic that the brokers do
     /// not know (it may just have been created, line 48) is asked for again for two seconds and then
     /// stands in the cluster with its error. No topics: as soon as the brokers are known.
@@ -105,7 +105,10 @@ const MAX_ROUNDS: usize = 64;
 pub struct Client {
     router: Router,
     metadata: MetadataRoom,
-    admin: AdminRoom,
+    /// There from the first command on.
+    admin: Option<Box<dyn Serve<admin::Command>>>,
+    admin_seed: u64,
+    options: ClientOptions,
     producers: BTreeMap<u32, Box<ProducerRoom>>,
     /// Of those producers that have a transactional id, by their numbers.
     transactions: BTreeMap<u32, Box<dyn Transact>>,
@@ -133,7 +136,9 @@ impl Client {
         Self {
             router: Router::new(options.clone(), random.u64(..)),
             metadata: MetadataRoom::new(options.clone(), random.u64(..)),
-            admin: AdminRoom::new(options, random.u64(..)),
+            admin: None,
+            admin_seed: random.u64(..),
+            options,
             producers: BTreeMap::new(),
             transactions: BTreeMap::new(),
             closing: BTreeMap::new(),
@@ -265,8 +270,11 @@ impl Client {
                 room.map(|room| room.handle_command(now, request, command))
                     .is_some()
             }
-            Command::Admin(command) => {
-                self.admin.handle_command(now, request, command);
+            Command::Admin(Administer { command, open }) => {
+                let options = &self.options;
+                let open = || open(options.clone(), self.admin_seed);
+                let room = self.admin.get_or_insert_with(open);
+                room.handle_command(now, request, command);
                 true
             }
             Command::Cluster { topics, timeout_us } => {
@@ -441,7 +449,7 @@ impl Client {
         match id {
             RoomId::Router => None,
             RoomId::Metadata => self.metadata.poll_call(now, permits),
-            RoomId::Admin => self.admin.poll_call(now, permits),
+            RoomId::Admin => self.admin.as_mut()?.poll_call(now, permits),
             RoomId::Producer(n) => self.producers.get_mut(&n)?.poll_call(now, permits),
             RoomId::Transaction(n) => self.transactions.get_mut(&n)?.poll_call(now, permits),
             RoomId::Fetch(n) => self.fetches.get_mut(&n)?.poll_call(now, permits),
@@ -518,7 +526,7 @@ impl Client {
         match id {
             RoomId::Router => None,
             RoomId::Metadata => Some(&self.metadata),
-            RoomId::Admin => Some(&self.admin),
+            RoomId::Admin => self.admin.as_ref().map(|room| &**room as &dyn Room),
             RoomId::Producer(n) => self.producers.get(&n).map(|room| &**room as &dyn Room),
             RoomId::Transaction(n) => self.transactions.get(&n).map(|room| &**room as &dyn Room),
             RoomId::Fetch(n) => self.fetches.get(&n).map(|room| &**room as &dyn Room),
@@ -530,7 +538,7 @@ impl Client {
         match id {
             RoomId::Router => None,
             RoomId::Metadata => Some(&mut self.metadata),
-            RoomId::Admin => Some(&mut self.admin),
+            RoomId::Admin => self.admin.as_mut().map(|room| &mut **room as &mut dyn Room),
             RoomId::Producer(n) => self
                 .producers
                 .get_mut(&n)

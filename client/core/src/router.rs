@@ -37,8 +37,9 @@ const MAX_CALLS: usize = 4096;
 pub(crate) struct Router {
     options: ClientOptions,
     random: fastrand::Rng,
-    peers: BTreeMap<BrokerId, Peer>,
-    connections: BTreeMap<Key, Connection>,
+    // Boxed: a node of a map has room for eleven values.
+    peers: BTreeMap<BrokerId, Box<Peer>>,
+    connections: BTreeMap<Key, Box<Connection>>,
     names: Names,
     coordinators: Coordinators,
     cluster: Arc<Cluster>,
@@ -99,7 +100,7 @@ impl Router {
 
     /// A room's call.
     pub(crate) fn handle_call(&mut self, now: Now, call: Call) {
-        let queued: usize = self.connections.values().map(Connection::load).sum();
+        let queued: usize = self.connections.values().map(|c| c.load()).sum();
         if queued + self.waiting.len() >= MAX_CALLS {
             self.refuse(call, "too many calls wait already");
             return;
@@ -267,7 +268,7 @@ impl Router {
             return None;
         }
         let failed = self.connections.values().filter(|c| c.is_backing_off());
-        let mut kinds = failed.map(Connection::unsecured);
+        let mut kinds = failed.map(|c| c.unsecured());
         let first = kinds.next()??;
         kinds.all(|kind| kind.is_some()).then(|| first.clone())
     }
@@ -320,7 +321,7 @@ impl Router {
         let options = &self.options;
         self.connections
             .entry(key)
-            .or_insert_with(|| Connection::new(key, options));
+            .or_insert_with(|| Box::new(Connection::new(key, options)));
         self.with(now, key, |connection, ctx| connection.push(call, ctx));
     }
 
@@ -432,7 +433,7 @@ impl Router {
         if !std::mem::take(&mut self.silent.1) {
             return;
         }
-        let is_silent = |(key, connection): &(&Key, &Connection)| {
+        let is_silent = |(key, connection): &(&Key, &Box<Connection>)| {
             let peer = self.peers.get(&key.0);
             key.0.0 >= 0 && peer.is_some_and(|peer| connection.is_silent(peer))
         };
@@ -457,7 +458,7 @@ impl Router {
         }
         let certain = matches!(call.destination, Destination::Broker(_));
         let connection = self.connections.get(&(from, call.lane));
-        let unsecured = connection.and_then(Connection::unsecured).cloned();
+        let unsecured = connection.and_then(|c| c.unsecured()).cloned();
         if unreachable && certain {
             match unsecured {
                 Some(kind) => self.end_unwritten(call.id, kind, Some(from)),
@@ -634,11 +635,11 @@ impl Router {
     }
 }
 
-fn new_peer(address: Address) -> Peer {
-    Peer {
+fn new_peer(address: Address) -> Box<Peer> {
+    Box::new(Peer {
         address,
         versions: Default::default(),
         reached: false,
         is_suspect: false,
-    }
+    })
 }

@@ -41,7 +41,7 @@ impl Router {
         let start = self.random.usize(0..self.peers.len().max(1));
         let peers = self.peers.keys().copied().filter(|id| may_be(*id));
         for id in peers.clone().skip(start).chain(peers.take(start)) {
-            let connection = self.connections.get(&(id, lane));
+            let connection = self.connections.get(&(id, lane)).map(|c| &**c);
             let Some(rank) = self.rank(now, id, connection) else {
                 continue;
             };

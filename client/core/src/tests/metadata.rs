@@ -479,7 +479,7 @@ fn topics_are_created_by_the_controller_and_again_where_it_moved() {
         topics: vec![NewTopic::new("a", 3), NewTopic::new("b", 1)],
         validate_only: false,
     };
-    script.command(crate::client::Command::Admin(command));
+    script.command(crate::client::Command::Admin(command.into()));
     script.open();
     tell(&mut script, Vec::new());
     assert_eq!(script.expect_resolve().1, "broker-1:9092");
