@@ -26,7 +26,10 @@ Examples:
 
 Records: topics cpu-monitor and mem-monitor, key = the host, value = the percentage as decimal text,
 timestamp = the tick, header tw = run.sequence.interval, by which a reader sees gaps and duplicates.
-The first tick has no CPU value: utilisation is what happened between two ticks.";
+The first tick has no CPU value: utilisation is what happened between two ticks.
+
+TLS (-X security.protocol=SSL or SASL_SSL) is for x86_64 with AVX2 and ADX and for aarch64 with AES
+instructions. Elsewhere, as on armv7, it is refused at the start, never left out in silence.";
 
 /// Reads /proc and sends this host's CPU and memory utilisation to Kafka.
 #[derive(Debug, Parser)]
