@@ -39,8 +39,18 @@ emulator() { # what runs a target's programs on this host; nothing where that is
   esac
 }
 
+need_all() { # tools, each with its Debian package behind a colon
+  local missing=() packages=()
+  for tool in "$@"; do
+    command -v "${tool%%:*}" >/dev/null || { missing+=("${tool%%:*}"); packages+=("${tool#*:}"); }
+  done
+  [ ${#missing[@]} = 0 ] && return
+  echo "${0##*/}: not installed: ${missing[*]}; on Debian: apt-get install $(printf '%s\n' "${packages[@]}" | sort -u | paste -sd' ')" >&2
+  exit 1
+}
+
 need() { # a tool, and Debian's package of it
-  command -v "$1" >/dev/null || { echo "${0##*/}: $1 is not installed; it comes in Debian's package $2" >&2; exit 1; }
+  need_all "$1:$2"
 }
 
 cache=${TIDEWATCH_CACHE:-$HOME/.cache/tidewatch}
