@@ -48,6 +48,9 @@ dist-check: ## proves what `make dist` made: static, no C, delivering; the packa
 	@dist/check
 	@dist/check-packages
 
+dist-twice: ## builds and packs twice, in two folders, and wants the same bytes
+	@dist/check-reproducible
+
 fmt: ## formats the sources
 	@cargo fmt --all
 
@@ -57,4 +60,4 @@ doc: ## builds the documentation of the crates
 clean: ## removes what was built
 	@cargo clean
 
-.PHONY: help setup build demo check test soak test-redpanda mutants bench check-no-c dist dist-check fmt doc clean
+.PHONY: help setup build demo check test soak test-redpanda mutants bench check-no-c dist dist-check dist-twice fmt doc clean
