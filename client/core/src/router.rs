@@ -433,11 +433,10 @@ impl Router {
         if !std::mem::take(&mut self.silent.1) {
             return;
         }
-        let is_silent = |(key, connection): &(&Key, &Box<Connection>)| {
-            let peer = self.peers.get(&key.0);
-            key.0.0 >= 0 && peer.is_some_and(|peer| connection.is_silent(peer))
-        };
-        let silent = self.connections.iter().filter(is_silent);
+        let silent = self.connections.iter().filter(|((broker, _), connection)| {
+            let peer = self.peers.get(broker);
+            broker.0 >= 0 && peer.is_some_and(|peer| connection.is_silent(peer))
+        });
         let silent: BTreeSet<BrokerId> = silent.map(|((broker, _), _)| *broker).collect();
         if silent != *self.silent.0 {
             self.silent.0 = Arc::new(silent);
