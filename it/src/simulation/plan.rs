@@ -102,6 +102,9 @@ pub struct Report {
     pub faults: Counts,
     /// How long it took, in simulated microseconds.
     pub simulated_us: u64,
+    /// The longest time in which it did not get on and no trouble began or ended; the whole of it
+    /// where a world does not say.
+    pub longest_us: u64,
     /// What else there was, by what it is.
     pub tally: BTreeMap<&'static str, u64>,
 }
@@ -111,6 +114,7 @@ impl Report {
     pub fn merge(&mut self, other: &Self) {
         self.faults.merge(&other.faults);
         self.simulated_us += other.simulated_us;
+        self.longest_us = self.longest_us.max(other.longest_us);
         for (what, count) in &other.tally {
             *self.tally.entry(what).or_default() += count;
         }
@@ -119,7 +123,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} simulated seconds", self.simulated_us / 1_000_000)?;
+        let (simulated_s, longest_ms) = (self.simulated_us / 1_000_000, self.longest_us / 1000);
+        write!(
+            f,
+            "{simulated_s} simulated seconds, at most {longest_ms} ms without progress"
+        )?;
         for (what, count) in &self.tally {
             write!(f, ", {count} {what}")?;
         }

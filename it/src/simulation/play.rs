@@ -39,10 +39,12 @@ pub(super) trait World {
 
 /// Plays a run to its end.
 pub(super) fn play<W: World>(mut world: W) -> Result<Report, Failure> {
-    let end = play_to_end(&mut world);
+    let mut longest_us = 0;
+    let end = play_to_end(&mut world, &mut longest_us);
     let trial = world.trial();
     match end {
         Ok(tally) => Ok(Report {
+            longest_us,
             faults: trial.counts.clone(),
             simulated_us: trial.stage.now.monotonic_us,
             tally,
@@ -55,7 +57,10 @@ pub(super) fn play<W: World>(mut world: W) -> Result<Report, Failure> {
     }
 }
 
-fn play_to_end<W: World>(world: &mut W) -> Result<BTreeMap<&'static str, u64>, Violation> {
+fn play_to_end<W: World>(
+    world: &mut W,
+    longest_us: &mut u64,
+) -> Result<BTreeMap<&'static str, u64>, Violation> {
     for _ in 0..MAX_STEPS {
         world.begin_turn()?;
         while world.step()? {}
@@ -64,7 +69,9 @@ fn play_to_end<W: World>(world: &mut W) -> Result<BTreeMap<&'static str, u64>, V
             return world.check();
         }
         let next_us = world.next_us().unwrap_or(u64::MAX);
-        if next_us > world.progress_us() + W::STALL_US {
+        let without_us = next_us.saturating_sub(world.progress_us());
+        *longest_us = without_us.max(*longest_us);
+        if without_us > W::STALL_US {
             return Err(Violation(format!("stalled: {}", world.describe_wait())));
         }
         let stage = &mut world.trial().stage;
