@@ -291,6 +291,10 @@ impl Accumulator {
             return Err(Refused::Topic(code));
         }
         let count = topic.count();
+        // It is just being taken over from the picture of the cluster: its queues come in a moment.
+        if count == 0 {
+            return Err(Refused::UnknownTopic);
+        }
         let own = || {
             let partitioner = self.partitioner.as_ref()?;
             partitioner.partition(record.topic, record.key, record.value, count)

@@ -164,8 +164,8 @@ impl Topics {
         true
     }
 
-    /// Called by the room alone.
-    fn get_or_add(&self, name: &Arc<str>) -> &Topic {
+    /// Called by the room alone. Senders see it before it has partitions.
+    pub(super) fn get_or_add(&self, name: &Arc<str>) -> &Topic {
         if let Some(topic) = self.chain(name).find(|topic| topic.name == *name) {
             return topic;
         }

@@ -215,6 +215,21 @@ fn a_topic_that_is_not_ours_to_write_is_refused_at_once() {
 }
 
 #[test]
+fn a_topic_that_is_just_being_taken_over_is_waited_for() {
+    let scene = Scene::new(2, options());
+    let topics = scene.accumulator.topics();
+    topics.announce("coming");
+    topics.get_or_add(&Arc::from("coming"));
+    let coming = RecordRef {
+        topic: "coming",
+        partition: None,
+        ..record(0, "a")
+    };
+    let refused = scene.accumulator.append(scene.now, coming).unwrap_err();
+    assert_eq!(refused, Refused::UnknownTopic);
+}
+
+#[test]
 fn a_partition_that_is_not_there_is_refused() {
     let scene = Scene::new(2, options());
     let refused = scene
