@@ -13,7 +13,9 @@ use tidewatch_it::process::Process;
 use tidewatch_it::programs::{Devbroker, path};
 
 const LIMIT: Duration = Duration::from_secs(90);
-const STEPS: [&str; 6] = ["init", "begin", "send", "flush", "offsets", "commit"];
+const STEPS: [&str; 7] = [
+    "init", "begin", "send", "flush", "offsets", "commit", "abort",
+];
 
 fn client(bootstrap: &str) -> Client {
     let mut options = Options::default();
@@ -183,40 +185,45 @@ async fn each_fences_the_other(kafka: &Tools, bootstrap: &str, topic: &str) {
     );
 }
 
+/// Who takes a transactional id over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Successor {
+    Ours,
+    Java,
+}
+
 /// Kills a process of ours after each of its steps; a successor takes its transactional id over.
 async fn a_killed_process_leaves_nothing(kafka: &Tools, topic: &str) {
     let client = client(kafka.bootstrap());
     kafka.create_topic(topic, 1, &[]);
     let mut wanted = Vec::new();
     for step in STEPS {
-        let id = format!("{topic}-{step}");
-        let mut command = std::process::Command::new(path("transactor"));
-        command.args([kafka.bootstrap(), &id, topic, &id, step]);
-        let mut process = Process::start("transactor", command);
-        let last = format!("AT {step}");
-        process.wait_for_line(LIMIT, &last, |line| line.text == last);
-        process.signal("KILL");
-        process.wait(LIMIT);
-
-        let mut successor = client.transactional_producer_as(&id).await.unwrap();
-        let value = format!("{id} succeeded");
-        transact(&mut successor, topic, &value, true).await;
-        let is_committed = step == "commit";
-        if is_committed {
-            wanted.extend((0..3).map(|number| format!("{id} killed {number}")));
+        for successor in [Successor::Ours, Successor::Java] {
+            let id = format!("{topic}-{step}-{successor:?}");
+            kill_at(kafka, &id, topic, step);
+            let value = format!("{id} succeeded");
+            match successor {
+                Successor::Ours => {
+                    let mut ours = client.transactional_producer_as(&id).await.unwrap();
+                    transact(&mut ours, topic, &value, true).await;
+                }
+                Successor::Java => {
+                    let mut java = Java::start(kafka, kafka.bootstrap(), &id, topic);
+                    java.done("init");
+                    java.done("begin");
+                    java.done(&format!("send {value}"));
+                    java.done("commit");
+                    java.end();
+                }
+            }
+            let is_committed = step == "commit";
+            if is_committed {
+                wanted.extend((0..3).map(|number| format!("{id} killed {number}")));
+            }
+            wanted.push(value);
+            let offset = committed_offset(kafka, &id, topic).await;
+            assert_eq!(offset, is_committed.then_some(3), "{id}: killed");
         }
-        wanted.push(value);
-        let mut options = Options::default();
-        options.set("bootstrap.servers", kafka.bootstrap()).unwrap();
-        options.set("group.id", &id).unwrap();
-        options.set("isolation.level", "read_committed").unwrap();
-        let reader = Client::spawn(options).unwrap().consumer().await.unwrap();
-        let offsets = reader
-            .committed(&[TopicPartition::new(topic, 0)])
-            .await
-            .unwrap();
-        let offset = offsets[0].1.as_ref().map(|offset| offset.offset);
-        assert_eq!(offset, is_committed.then_some(3), "killed after {step}");
     }
     let last = wanted.last().unwrap().clone();
     assert_eq!(committed(&client, topic, &last).await, wanted);
@@ -229,6 +236,29 @@ async fn a_killed_process_leaves_nothing(kafka: &Tools, topic: &str) {
         listed.contains(topic) && !listed.contains("Ongoing"),
         "{listed}"
     );
+}
+
+/// A process of ours that is killed once it has taken this step.
+fn kill_at(kafka: &Tools, id: &str, topic: &str, step: &str) {
+    let mut command = std::process::Command::new(path("transactor"));
+    command.args([kafka.bootstrap(), id, topic, id, step]);
+    let mut process = Process::start("transactor", command);
+    let last = format!("AT {step}");
+    process.wait_for_line(LIMIT, &last, |line| line.text == last);
+    process.signal("KILL");
+    process.wait(LIMIT);
+}
+
+/// What is committed of the topic's one partition in the group `group`, no transaction being open.
+async fn committed_offset(kafka: &Tools, group: &str, topic: &str) -> Option<i64> {
+    let mut options = Options::default();
+    options.set("bootstrap.servers", kafka.bootstrap()).unwrap();
+    options.set("group.id", group).unwrap();
+    options.set("isolation.level", "read_committed").unwrap();
+    let reader = Client::spawn(options).unwrap().consumer().await.unwrap();
+    let of = [TopicPartition::new(topic, 0)];
+    let offsets = reader.committed(&of).await.unwrap();
+    offsets[0].1.as_ref().map(|offset| offset.offset)
 }
 
 /// A stale generation is refused, and only aborting goes on.

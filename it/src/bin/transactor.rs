@@ -55,7 +55,10 @@ async fn main() -> Result<(), Failure> {
     let group = GroupMetadata::without_membership(group.as_str());
     transaction.send_offsets([offset], &group).await?;
     at("offsets").await;
-    transaction.commit().await?;
-    at("commit").await;
+    let end = match stop.as_str() {
+        "abort" => transaction.abort().await.map(|()| stop.as_str()),
+        _ => transaction.commit().await.map(|()| "commit"),
+    };
+    at(end?).await;
     Ok(())
 }
