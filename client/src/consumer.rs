@@ -423,7 +423,8 @@ impl Consumer {
 
     /// Ends the consumer: what was read is taken as done, committed if `enable.auto.commit` says so,
     /// and the group is left, as [`unsubscribe`](Self::unsubscribe) does. A consumer that is only
-    /// dropped commits nothing, and its group finds out when its session is over.
+    /// dropped commits nothing; it leaves its group in the background, if the program goes on for so
+    /// long and brokers can be reached within five seconds.
     ///
     /// # Errors
     /// The client was closed.

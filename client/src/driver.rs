@@ -43,10 +43,13 @@ const MAX_EVENTS: usize = 32;
 const MAX_NEWS_PER_TURN: usize = 64;
 /// A timer that stands due although it was just handled is looked at again after so long.
 const OVERDUE_TIMER_PAUSE: Duration = Duration::from_millis(1);
+/// How long the driver goes on, once no handle is left, for what is still being closed.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Carries a client's work out: a future to be polled on a tokio runtime with network and time.
 ///
-/// It ends when the last handle (client, producer, consumer) is dropped. Dropping it ends every
+/// It ends when the last handle (client, producer, consumer) is dropped, and what those had open is
+/// closed: consumers leave their groups, transactions are aborted, within five seconds. Dropping it ends every
 /// task and socket of the client at once; what was under way ends with
 /// [`Error::Closed`](crate::Error::Closed).
 #[must_use = "nothing happens unless the driver is polled"]
@@ -124,6 +127,7 @@ impl<T: Transport> Shell<T> {
     async fn run(mut self) {
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
+        let mut until = None;
         loop {
             self.take_messages();
             self.take_events();
@@ -136,6 +140,9 @@ impl<T: Transport> Shell<T> {
             }
             self.carry_out();
             self.connections.reap();
+            if until.is_some() && self.core.is_settled() {
+                return;
+            }
 
             let timer = self.core.poll_timeout().map(|(at_us, _)| at_us);
             if let Some(at_us) = timer {
@@ -147,7 +154,10 @@ impl<T: Transport> Shell<T> {
                 }
             }
             let news = tokio::select! {
-                message = self.messages.recv() => message.map_or(News::NoHandleLeft, News::Message),
+                message = self.messages.recv(), if until.is_none() => {
+                    message.map_or(News::NoHandleLeft, News::Message)
+                }
+                () = pause(until) => return,
                 Some((connection, event)) = self.events.recv() => News::Event(connection, event),
                 () = self.wake.wait() => News::WakeOrTimer,
                 () = &mut sleep, if timer.is_some() => News::WakeOrTimer,
@@ -156,7 +166,7 @@ impl<T: Transport> Shell<T> {
                 News::Message(message) => self.handle_message(message),
                 News::Event(connection, event) => self.handle_event(connection, event),
                 News::WakeOrTimer => {}
-                News::NoHandleLeft => return,
+                News::NoHandleLeft => until = Some(tokio::time::Instant::now() + FAREWELL),
             }
         }
     }
@@ -284,6 +294,14 @@ impl<T: Transport> Shell<T> {
                 }
             }
         }
+    }
+}
+
+/// Until then; for ever where there is no such moment.
+async fn pause(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tidewatch_it::process::Process;
 use tidewatch_it::programs::{Devbroker, PATIENCE, path};
 
-const MAX_RSS_KIB: u64 = 2 << 10;
+const MAX_ALLOCATED_KIB: u64 = 2 << 10;
 /// How long wake-ups are counted, and how often Kafka asks for one: a heartbeat and a long poll each.
 const WINDOW: Duration = Duration::from_secs(30);
 const INTERVAL_S: u64 = 10;
@@ -74,15 +74,10 @@ fn wake_ups(process: &Process) -> u64 {
     threads.map(of_thread).sum()
 }
 
-/// Of a program that is not optimised only what it has allocated says something: its code, which is
-/// the page cache's, is several times as large.
-fn rss_kib(process: &Process) -> u64 {
-    let counted = if cfg!(debug_assertions) {
-        "RssAnon:"
-    } else {
-        "VmRSS:"
-    };
-    number(proc(process, "status"), counted)
+/// What it has allocated. The code that it runs is the page cache's, and how much of it is mapped the
+/// kernel's guess: that is printed, not bounded.
+fn allocated_kib(process: &Process) -> u64 {
+    number(proc(process, "status"), "RssAnon:")
 }
 
 #[test]
@@ -97,9 +92,11 @@ fn an_idle_client_takes_little_memory_and_sleeps_until_kafka_wants_something() {
     let before = wake_ups(&client);
     client.assert_runs_for(WINDOW);
     let woken = wake_ups(&client) - before;
-    let (client_kib, hello_kib) = (rss_kib(&client), rss_kib(&hello));
+    let resident = [&client, &hello].map(|p| number(proc(p, "status"), "VmRSS:"));
+    let [client_kib, hello_kib] = [&client, &hello].map(allocated_kib);
     println!(
-        "{woken} wake-ups in {WINDOW:?}; resident {client_kib} KiB, hello-tokio {hello_kib} KiB"
+        "{woken} wake-ups in {WINDOW:?}; allocated {client_kib} KiB, hello-tokio {hello_kib} KiB; \
+         resident {resident:?} KiB"
     );
     let waits = 2 * (WINDOW.as_secs() / INTERVAL_S + 1);
     assert!(
@@ -107,7 +104,7 @@ fn an_idle_client_takes_little_memory_and_sleeps_until_kafka_wants_something() {
         "{woken} wake-ups for {waits} heartbeats and long polls"
     );
     assert!(
-        client_kib - hello_kib <= MAX_RSS_KIB,
+        client_kib - hello_kib <= MAX_ALLOCATED_KIB,
         "{client_kib} KiB, and {hello_kib} KiB without a client"
     );
 }

@@ -21,6 +21,8 @@ const RECORDS: usize = 300;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The shortest that a broker allows: how long a dead member's partitions lie idle.
 const SESSION_MS: &str = "6000";
+/// Of members that are not killed: whoever waits for them to be gone waits for what they say.
+const LONG_SESSION_MS: u64 = 600_000;
 
 /// What a member does.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ impl Ours {
             }
         });
         let mut options = member::options(kafka.bootstrap(), topic, strategy, &tell).consumer;
-        options.session_timeout_ms = SESSION_MS.parse().unwrap();
+        options.session_timeout_ms = LONG_SESSION_MS;
         let consumer = client.consumer_with(options).await.unwrap();
         consumer.subscribe([topic]).await.unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -138,6 +140,12 @@ impl Ours {
     async fn close(self) {
         drop(self.stop);
         self.task.await.unwrap();
+    }
+
+    /// Has the consumer dropped as it is.
+    async fn drop(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 
@@ -349,13 +357,17 @@ async fn share(kafka: &Kafka, strategy: &str, topic: &'static str) {
     group.wait_until_shared(&["java-2", "ours-1", "ours-2"]);
     group.wait_for_records(written);
 
-    // One of ours leaves, at once for the others.
+    // One of ours leaves and another is dropped, at once for the others.
     one.close().await;
     group.forget("ours-1");
     write(&client, topic, PARTITIONS, &mut written).await;
     group.wait_until_shared(&["java-2", "ours-2"]);
     group.wait_for_records(written);
-    two.close().await;
+    two.drop().await;
+    group.forget("ours-2");
+    group.wait_until_shared(&["java-2"]);
+    write(&client, topic, PARTITIONS, &mut written).await;
+    group.wait_for_records(written);
     drop(second);
 
     let twice: Vec<_> = group.got.iter().filter(|(_, by)| by.len() > 1).collect();

@@ -424,6 +424,14 @@ pub trait Room {
 pub trait Serve<C>: Room + core::fmt::Debug + Send {
     /// Takes up a user's request; its end comes out of `poll_finished` under `request`.
     fn handle_command(&mut self, now: Now, request: RequestId, command: C);
+
+    /// Its user is gone: it tells whom it must, and does nothing else any more.
+    fn handle_parting(&mut self) {}
+
+    /// Whether everybody knows that should.
+    fn has_parted(&self) -> bool {
+        true
+    }
 }
 
 /// Names a user's request to the client, chosen by the shell.

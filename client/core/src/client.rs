@@ -100,6 +100,9 @@ pub enum Command {
 /// rounds; what is left after this many waits for the next event.
 const MAX_ROUNDS: usize = 64;
 
+/// How long a consumer that was dropped may take to say goodbye.
+const FAREWELL_US: u64 = 5_000_000;
+
 /// The client's core.
 #[derive(Debug)]
 pub struct Client {
@@ -112,7 +115,8 @@ pub struct Client {
     producers: BTreeMap<u32, Box<ProducerRoom>>,
     /// Of those producers that have a transactional id, by their numbers.
     transactions: BTreeMap<u32, Box<dyn Transact>>,
-    /// Producers that are to be closed once their transactions are aborted, or then.
+    /// Producers that are to be closed once their transactions are aborted, and consumers once their
+    /// groups and brokers know; or then.
     closing: BTreeMap<u32, u64>,
     fetches: BTreeMap<u32, Box<dyn Serve<fetch::Command>>>,
     groups: BTreeMap<u32, Box<dyn Serve<group::Command>>>,
@@ -225,19 +229,49 @@ impl Client {
     }
 
     fn drop_closed(&mut self, now: Now) {
-        let is_done = |number: &u32, deadline_us: u64| {
-            let room = self.transactions.get(number);
-            room.is_none_or(|room| room.is_settled()) || deadline_us <= now.monotonic_us
+        let is_settled = |number: &u32| {
+            let transaction = self.transactions.get(number);
+            let (group, fetch) = (self.groups.get(number), self.fetches.get(number));
+            transaction.is_none_or(|room| room.is_settled())
+                && group.is_none_or(|room| room.has_parted())
+                && fetch.is_none_or(|room| room.has_parted())
         };
         let closing = self.closing.iter();
-        let done = closing.filter(|(number, deadline_us)| is_done(number, **deadline_us));
+        let done = closing.filter(|(number, deadline_us)| {
+            **deadline_us <= now.monotonic_us || is_settled(number)
+        });
         let done: Vec<u32> = done.map(|(number, _)| *number).collect();
-        done.into_iter()
-            .for_each(|number| self.drop_producer(number));
+        for number in done {
+            match self.fetches.contains_key(&number) {
+                true => self.drop_consumer(now, number),
+                false => self.drop_producer(number),
+            }
+        }
     }
 
-    /// Drops a consumer's rooms; calls under way end unheard.
+    /// Closes a consumer in the background: it leaves its group, where it is no static member, and its
+    /// fetch sessions are closed. What takes longer than [`FAREWELL_US`] is left to the brokers.
     pub fn close_consumer(&mut self, now: Now, number: u32) {
+        let (Some(group), Some(fetch)) =
+            (self.groups.get_mut(&number), self.fetches.get_mut(&number))
+        else {
+            return;
+        };
+        self.dirty = true;
+        group.handle_parting();
+        fetch.handle_parting();
+        let deadline_us = now.monotonic_us.saturating_add(FAREWELL_US);
+        self.closing.insert(number, deadline_us);
+    }
+
+    /// Whether nothing is being closed any more.
+    pub fn is_settled(&self) -> bool {
+        self.closing.is_empty()
+    }
+
+    /// Drops a consumer's rooms at once, as the end of its process would; calls under way end unheard.
+    pub fn drop_consumer(&mut self, now: Now, number: u32) {
+        self.closing.remove(&number);
         self.fetches.remove(&number);
         self.groups.remove(&number);
         self.router.close_lane(now, Lane::Fetch(number));

@@ -8,6 +8,7 @@
 mod aborted;
 mod assignment;
 mod buffer;
+mod closing;
 pub mod inbox;
 mod listing;
 mod position;
@@ -31,6 +32,7 @@ use crate::error::{CallError, Error};
 use crate::metadata::Cluster;
 use crate::options::{ConsumerOptions, OffsetReset};
 use crate::time::{Now, Timer};
+use closing::Parting;
 use inbox::Inbox;
 use listing::Listings;
 use position::{FetchPosition, Partition, State};
@@ -79,6 +81,8 @@ pub struct FetchRoom {
     /// By broker. A new one begins with its first Fetch.
     sessions: BTreeMap<BrokerId, Session>,
     listings: Listings,
+    /// Once the consumer is closed.
+    partings: Option<Vec<Parting>>,
     /// Brokers whose next Fetch waits for partitions to be read, and since when.
     held_since_us: BTreeMap<BrokerId, u64>,
     /// The earliest end of such a wait.
@@ -116,6 +120,8 @@ enum Asks {
     ListOffsets,
     /// Whether a new leader's log holds what was read.
     OffsetForLeaderEpoch,
+    /// It only tells that the session is over.
+    Nothing,
 }
 
 /// A partition in a call.
@@ -144,6 +150,7 @@ impl FetchRoom {
             partitions: BTreeMap::new(),
             flights: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            partings: None,
             held_since_us: BTreeMap::new(),
             held_until_us: None,
             leaving: BTreeMap::new(),
@@ -184,6 +191,14 @@ impl Serve<Command> for FetchRoom {
         };
         self.finished
             .push_back((request, done.map(|()| Outcome::Done)));
+    }
+
+    fn handle_parting(&mut self) {
+        self.part();
+    }
+
+    fn has_parted(&self) -> bool {
+        self.is_parted()
     }
 }
 
@@ -462,6 +477,9 @@ impl Room for FetchRoom {
     }
 
     fn poll_call(&mut self, now: Now, permits: &Permits) -> Option<Call> {
+        if self.partings.is_some() {
+            return self.poll_parting(now);
+        }
         self.handle_time(now);
         self.poll_seek(now, permits)
             .or_else(|| self.poll_listing(now, permits))

@@ -109,6 +109,16 @@ impl Serve<Command> for GroupRoom {
         let queued = self.queued(now, Origin::User(request), job);
         self.asked.queue.push_back(queued);
     }
+
+    /// The group need not wait for the end of the session to know. What was read is not committed,
+    /// because nobody says whether it was dealt with.
+    fn handle_parting(&mut self) {
+        self.member.close();
+    }
+
+    fn has_parted(&self) -> bool {
+        self.member.is_settled()
+    }
 }
 
 impl GroupRoom {

@@ -204,7 +204,7 @@ impl FetchRoom {
             .values()
             .map(|flight| match flight.asks {
                 Asks::Fetch { max_bytes, .. } => max_bytes,
-                Asks::ListOffsets | Asks::OffsetForLeaderEpoch => 0,
+                Asks::ListOffsets | Asks::OffsetForLeaderEpoch | Asks::Nothing => 0,
             })
             .sum();
         let used = self.inbox.buffer.live_bytes().saturating_add(in_flight);

@@ -100,6 +100,8 @@ impl FetchRoom {
                     _ => self.handle_unanswered(now, asked),
                 }
             }
+            // Told, or so unreachable that the broker forgets by itself.
+            (_, Asks::Nothing) => {}
             (Ok(reply), Asks::OffsetForLeaderEpoch) => {
                 let asked = self.current(asked);
                 match reply.response {

@@ -68,6 +68,11 @@ impl SessionRequest<'_> {
 }
 
 impl Session {
+    /// What the broker names it by, where there is one.
+    pub(crate) fn id(&self) -> Option<i32> {
+        (self.id != NO_SESSION).then_some(self.id)
+    }
+
     /// The request that makes the broker send exactly what is `asked`.
     pub(crate) fn request<'a>(&mut self, asked: &'a [Asked]) -> SessionRequest<'a> {
         let by_id = asked.iter().all(|ask| !ask.topic_id.is_nil());

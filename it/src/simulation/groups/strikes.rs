@@ -42,7 +42,7 @@ impl Group {
             let member = self.members.remove(at);
             let stage = &mut self.trial.stage;
             let core = stage.clients[member.client].core();
-            core.close_consumer(stage.now, member.room);
+            core.drop_consumer(stage.now, member.room);
         }
     }
 

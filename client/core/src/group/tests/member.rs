@@ -495,3 +495,33 @@ fn every_version_of_every_request_can_be_written() {
         }
     }
 }
+
+#[test]
+fn a_member_that_is_dropped_leaves_at_once_and_commits_nothing() {
+    let auto = ConsumerOptions {
+        auto_commit: true,
+        ..by_hand()
+    };
+    let mut group = Group::member(auto, &[0]);
+    group.room.handle_parting();
+    let (leave, body) = group.leave_call();
+    assert_eq!(&*body.members[0].member_id, "me");
+    group.delivered(0, 17);
+    group.idle();
+    assert!(!group.room.has_parted());
+    group.reply(&leave, Response::LeaveGroup(LeaveGroupResponse::default()));
+    group.idle();
+    assert!(group.room.has_parted());
+}
+
+#[test]
+fn line_34_a_static_member_that_is_dropped_keeps_its_place() {
+    let fixed = ConsumerOptions {
+        group_instance_id: Some("fixed".to_owned()),
+        ..by_hand()
+    };
+    let mut group = Group::member(fixed, &[0]);
+    group.room.handle_parting();
+    group.idle();
+    assert!(group.room.has_parted());
+}
