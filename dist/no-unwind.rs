@@ -26,4 +26,5 @@ macro_rules! never_called {
 never_called! {
     _Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetIP _Unwind_GetIPInfo
     _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart _Unwind_GetTextRelBase _Unwind_SetGR _Unwind_SetIP
+    _Unwind_VRS_Get _Unwind_VRS_Set
 }
