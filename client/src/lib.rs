@@ -92,7 +92,8 @@
 //!   the frame.
 //! - **When the last handle is dropped** the thread, the tasks and the sockets end. Records that were not
 //!   delivered are lost: [`Producer::flush`] or [`Producer::close`] before. A consumer that is dropped
-//!   without [`Consumer::close`] is missed by its group when its session is over.
+//!   leaves its group in the background, within five seconds, and commits nothing; [`Consumer::close`]
+//!   commits first.
 //!
 //! [`behaviours`] lists what a Kafka client has to get right, with the tests that hold it.
 //!
