@@ -82,6 +82,12 @@ impl FetchSessions {
         }
     }
 
+    /// Its node stops. Ids are drawn on from where they were: one that was given out before must not
+    /// come to mean another client's session, as Kafka's random ids do not.
+    pub(crate) fn forget_all(&mut self) {
+        self.sessions.clear();
+    }
+
     /// What a request is about, and how it is to be answered.
     pub(crate) fn begin(
         &mut self,

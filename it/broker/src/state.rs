@@ -120,7 +120,9 @@ impl State {
 
     /// A node that stops remembers nothing of them.
     pub(crate) fn forget_fetch_sessions(&mut self, node: NodeId) {
-        self.fetch_sessions.remove(&node);
+        if let Some(sessions) = self.fetch_sessions.get_mut(&node) {
+            sessions.forget_all();
+        }
     }
 
     /// The nodes that Metadata lists.

@@ -160,6 +160,18 @@ fn line_24_a_session_ends_when_it_is_closed_or_its_node_stops() {
 }
 
 #[test]
+fn line_24_an_id_from_before_a_restart_is_not_another_clients_session() {
+    let mut script = cluster(10);
+    let id = begin(&mut script);
+    script.cluster.stop_node(script.now, NodeId(1)).unwrap();
+    script.cluster.start_node(script.now, NodeId(1)).unwrap();
+    begin(&mut script);
+    let response = script.call(1, 12, &request((id, 1), &[]));
+    let not_found = ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0;
+    assert_eq!(response.error_code, not_found);
+}
+
+#[test]
 fn line_24_without_a_slot_there_is_no_session_until_one_is_stale() {
     let mut script = cluster(1);
     let first = begin(&mut script);
