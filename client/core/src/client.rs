@@ -250,7 +250,7 @@ impl Client {
     }
 
     /// Closes a consumer in the background: it leaves its group, where it is no static member, and its
-    /// fetch sessions are closed. What takes longer than [`FAREWELL_US`] is left to the brokers.
+    /// fetch sessions are closed. What takes longer than five seconds is left to the brokers.
     pub fn close_consumer(&mut self, now: Now, number: u32) {
         let (Some(group), Some(fetch)) =
             (self.groups.get_mut(&number), self.fetches.get_mut(&number))
