@@ -171,24 +171,20 @@ fn verify_crc(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(args = CODECS)]
 fn compress_16_kib(bencher: Bencher<'_, '_>, codec: Compression) {
-    let plain = plain();
-    let mut out = Vec::new();
-    bencher
-        .counter(BytesCount::new(plain.len()))
-        .bench_local(|| {
-            out.clear();
-            compress(codec, black_box(&plain), &mut out).expect("compressed");
-            out.len()
-        });
+    bench_compress(bencher, codec.into());
 }
 
 #[divan::bench(args = [1, 3])]
 fn compress_zstd_at(bencher: Bencher<'_, '_>, level: i32) {
-    let plain = plain();
     let codec = Codec {
         compression: Compression::Zstd,
         level: Some(level),
     };
+    bench_compress(bencher, codec);
+}
+
+fn bench_compress(bencher: Bencher<'_, '_>, codec: Codec) {
+    let plain = plain();
     let mut out = Vec::new();
     bencher
         .counter(BytesCount::new(plain.len()))
