@@ -207,7 +207,7 @@ fn owned(mut plain: Vec<u8>) -> Bytes {
 }
 
 /// Reads `plain` to its end or to the cap, growing with what really comes out.
-#[cfg(any(feature = "gzip", all(feature = "zstd-small", not(feature = "zstd"))))]
+#[cfg(all(feature = "zstd-small", not(feature = "zstd")))]
 fn read_capped(
     codec: Compression,
     plain: impl std::io::Read,
