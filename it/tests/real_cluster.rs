@@ -59,14 +59,8 @@ fn load_time() -> Duration {
     }
 }
 
-/// How far the writers are.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    /// Acknowledged records of each partition.
-    acks: [u64; PARTITIONS],
-    /// When each writer sent the first of those that are not.
-    oldest: [Option<Instant>; WRITERS],
-}
+/// Acknowledged records of each partition.
+type Acks = [u64; PARTITIONS];
 
 /// Leaders go back to where they belong by themselves, a second after they can: leader moves without
 /// a fault, between the faults.
@@ -100,11 +94,11 @@ async fn nodes_that_die_and_hang_cost_no_acknowledged_record_and_no_long_wait() 
     let topic = NewTopic::new(TOPIC, PARTITIONS as i32).replication(3);
     ensure_topics(&client, vec![topic]).await;
 
-    let (progress, mut acked) = watch::channel(Progress::default());
+    let (acks, mut acked) = watch::channel([0; PARTITIONS]);
     let (stop, stopped) = watch::channel(false);
     let mut writers = Vec::new();
     for number in 0..WRITERS {
-        let writer = Writer::new(number, client.producer().await.unwrap(), progress.clone());
+        let writer = Writer::new(number, client.producer().await.unwrap(), acks.clone());
         writers.push(tokio::spawn(writer.write_until(stopped.clone())));
     }
     let (total, written) = watch::channel(None);
@@ -112,12 +106,9 @@ async fn nodes_that_die_and_hang_cost_no_acknowledged_record_and_no_long_wait() 
     let reader: JoinHandle<_> = tokio::spawn(reader.read(written));
 
     let (begun, mut faults, before_kib) = (Instant::now(), 0, peak_rss_kib());
-    let mut healed = begun;
     while begun.elapsed() < load_time() || faults < 2 {
         let (node, fault) = FAULTS[faults % FAULTS.len()];
-        await_backlog(&client, &mut acked, healed).await;
         harm(&mut kafka, &client, &mut acked, node, fault).await;
-        healed = Instant::now();
         faults += 1;
     }
 
@@ -156,27 +147,19 @@ fn peak_rss_kib() -> u64 {
     kib.unwrap().parse().unwrap()
 }
 
-/// Until all replicas are in sync and what was sent before the last fault was over is acknowledged: a
-/// record that two faults hit would wait for both, and a stall is one fault's.
-async fn await_backlog(client: &Client, acked: &mut watch::Receiver<Progress>, healed: Instant) {
+/// One fault, begun when all replicas are in sync and ended when all partitions take records again.
+async fn harm(
+    kafka: &mut Kafka,
+    client: &Client,
+    acked: &mut watch::Receiver<Acks>,
+    node: usize,
+    fault: Fault,
+) {
     let is_whole = |partition: &Partition| {
         partition.in_sync_replicas.len() == 3
             && partition.leader == partition.replicas.first().copied()
     };
     await_partitions(client, acked, "all replicas in sync", is_whole).await;
-    let is_later = |oldest: Option<Instant>| oldest.is_none_or(|sent| sent >= healed);
-    let drained = acked.wait_for(|progress| progress.oldest.into_iter().all(is_later));
-    drained.await.map(drop).expect("the writers live");
-}
-
-/// One fault, ended when all partitions take records again.
-async fn harm(
-    kafka: &mut Kafka,
-    client: &Client,
-    acked: &mut watch::Receiver<Progress>,
-    node: usize,
-    fault: Fault,
-) {
     match fault {
         Fault::Kill => kafka.kill(node),
         Fault::Stop => kafka.signal(node, "STOP"),
@@ -187,11 +170,10 @@ async fn harm(
             .is_some_and(|leader| leader.0 != node as i32)
     };
     await_partitions(client, acked, "leaders elsewhere", led_by_others).await;
-    let before = acked.borrow_and_update().acks;
+    let before = *acked.borrow_and_update();
     let all_moved = async {
         // What it gives back is a lock, which the writers wait for.
-        let moved = |now: &Progress| now.acks.iter().zip(before).all(|(now, then)| *now > then);
-        let moved = acked.wait_for(moved);
+        let moved = acked.wait_for(|now| now.iter().zip(before).all(|(now, then)| *now > then));
         moved.await.map(drop).expect("the writers live");
     };
     let in_time = tokio::time::timeout(PATIENCE, all_moved).await;
@@ -208,11 +190,11 @@ async fn harm(
 /// Looks at the cluster, through our own client, until each partition is as it should be.
 async fn await_partitions(
     client: &Client,
-    acked: &mut watch::Receiver<Progress>,
+    acked: &mut watch::Receiver<Acks>,
     what: &str,
     holds: impl Fn(&Partition) -> bool,
 ) {
-    let count = |progress: &Progress| progress.acks.iter().sum::<u64>();
+    let count = |acks: &Acks| acks.iter().sum::<u64>();
     let look = async {
         loop {
             let cluster = client.cluster(&[TOPIC]).await.unwrap();
@@ -221,7 +203,7 @@ async fn await_partitions(
                 return;
             }
             let next = count(&acked.borrow()) + ACKS_BETWEEN_LOOKS;
-            acked.wait_for(|now| count(now) >= next).await.unwrap();
+            acked.wait_for(|acks| count(acks) >= next).await.unwrap();
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, look).await;
@@ -232,7 +214,7 @@ async fn await_partitions(
 struct Writer {
     number: usize,
     producer: Producer,
-    progress: watch::Sender<Progress>,
+    acks: watch::Sender<Acks>,
     next: u64,
     outstanding: Vec<(Instant, Delivery)>,
     refused: usize,
@@ -240,11 +222,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(number: usize, producer: Producer, progress: watch::Sender<Progress>) -> Self {
+    fn new(number: usize, producer: Producer, acks: watch::Sender<Acks>) -> Self {
         Self {
             number,
             producer,
-            progress,
+            acks,
             next: 0,
             outstanding: Vec::new(),
             refused: 0,
@@ -305,16 +287,11 @@ impl Writer {
             "a record has waited for {:?}",
             self.slowest
         );
-        let oldest = self.outstanding.iter().map(|(sent, _)| *sent).min();
-        self.progress.send_if_modified(|all| {
-            let changed = news != [0; PARTITIONS] || all.oldest[self.number] != oldest;
-            all.acks
-                .iter_mut()
-                .zip(news)
-                .for_each(|(all, new)| *all += new);
-            all.oldest[self.number] = oldest;
-            changed
-        });
+        if news != [0; PARTITIONS] {
+            self.acks.send_modify(|acks| {
+                acks.iter_mut().zip(news).for_each(|(all, new)| *all += new);
+            });
+        }
     }
 }
 

@@ -140,10 +140,15 @@ impl FetchRoom {
                 doing: doing(asked),
                 source: source.clone(),
             };
+            let TopicPartition { topic, partition } = &asked.partition;
+            let leader = self.cluster.leader(topic, *partition);
             if let Some(entry) = self.partitions.get_mut(&asked.partition) {
                 entry.follower = None;
-                entry.refused_by = Some(Some(asked.leader));
-                entry.back_off(now, &mut self.random);
+                // Another one leads already, and has not failed.
+                if leader.is_none_or(|leader| leader == asked.leader) {
+                    entry.refused_by = Some(Some(asked.leader));
+                    entry.back_off(now, &mut self.random);
+                }
             }
             // A broker that is away comes back; one that we have no version in common with does not.
             if source.kind.is_retriable() {

@@ -489,10 +489,17 @@ impl Part {
         }
     }
 
+    /// Once more after a backoff; at once where another broker leads meanwhile, which has not failed
+    /// (KIP-951).
     fn retry(&mut self, at: usize, terms: &Terms, random: &mut fastrand::Rng) {
+        let leads_no_more = |sent: &Sent| match (sent.state, self.leader) {
+            (SentState::InFlight { broker, .. }, Some((leader, _))) => broker != leader,
+            _ => false,
+        };
+        let at_once = self.sent.get(at).is_some_and(leads_no_more);
         self.set_retry(at);
         // Several batches of one broken connection are one failure.
-        if self.retry_at_us <= terms.now_us {
+        if !at_once && self.retry_at_us <= terms.now_us {
             self.retry_at_us = terms.now_us.saturating_add(self.backoff.next_us(random));
         }
     }

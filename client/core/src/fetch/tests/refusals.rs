@@ -155,6 +155,18 @@ fn line_26_a_hint_is_passed_on_and_the_new_leader_is_asked_at_once() {
 }
 
 #[test]
+fn what_a_broker_that_leads_no_more_did_not_answer_is_asked_of_its_successor_at_once() {
+    let mut script = Script::reading(options(), 9);
+    let (call, _) = script.fetch();
+    script.cluster(cluster_at(4, &[2]));
+    script.lose(&call);
+    let (again, _) = script.fetch();
+    assert_eq!(broker_of(&again), BrokerId(2));
+    script.lose(&again);
+    assert!(script.call().is_none(), "the successor has failed now");
+}
+
+#[test]
 fn line_26_a_hint_that_is_not_newer_is_ignored() {
     let mut script = Script::reading(options(), 9);
     let hint = LeaderIdAndEpoch::default()

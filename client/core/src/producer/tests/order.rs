@@ -192,6 +192,22 @@ fn line_07_nothing_goes_to_a_new_leader_while_a_batch_is_with_the_old_one() {
 }
 
 #[test]
+fn what_comes_back_from_a_broker_that_leads_no_more_goes_to_its_successor_at_once() {
+    let mut scene = Scene::new(1, options());
+    scene.send(0, "a");
+    let old = scene.one();
+    // Told first, as when the call waited for a connection that the news of the cluster ends.
+    scene.leaders = vec![Some((2, 1))];
+    scene.publish();
+    scene.lose(&old, false);
+    let again = scene.one();
+    assert_eq!((again.to, again.stamp()), (2, old.stamp()));
+    // The successor has failed now.
+    scene.lose(&again, false);
+    assert!(scene.produces().is_empty());
+}
+
+#[test]
 fn line_07_without_sequences_one_batch_is_in_flight() {
     let mut scene = Scene::unidentified(
         1,
