@@ -16,6 +16,13 @@ profile() { # of a program
   esac
 }
 
+package() { # Cargo's name of what a program is part of
+  case $1 in
+  tidewatch-*) echo "$1" ;;
+  *) echo tidewatch-it ;; # not shipped: what is measured
+  esac
+}
+
 std_of() { # a profile: the kind of std that goes with it
   case $1 in
   small) echo small ;;
