@@ -1,5 +1,5 @@
 //! A proxy before a broker: it passes frames through, notes which versions of which APIs were asked
-//! for, and can make a newer broker pose as an older one.
+//! for, can make a newer broker pose as an older one, and can lose answers.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,8 @@ struct Rules {
     /// What the broker is to pose as; as itself where there is nothing.
     pose: Option<Apis>,
     asked: Mutex<Asked>,
+    /// Which API's answers are lost, and how many more.
+    losing: Mutex<(i16, usize)>,
 }
 
 impl Proxy {
@@ -47,6 +49,7 @@ impl Proxy {
             broker: broker.to_owned(),
             pose,
             asked: Mutex::default(),
+            losing: Mutex::default(),
         });
         let shared = Arc::clone(&rules);
         std::thread::spawn(move || {
@@ -68,6 +71,17 @@ impl Proxy {
         &self.address
     }
 
+    /// Of the next requests to `api` that many are carried out and their answers lost: in the place of
+    /// each the client's connection ends. A later call takes the place of an earlier one.
+    pub fn lose_answers(&self, api: ApiKey, count: usize) {
+        *self.rules.losing.lock().unwrap() = (api as i16, count);
+    }
+
+    /// Whether as many answers were lost as [`lose_answers`](Self::lose_answers) said.
+    pub fn has_lost_all(&self) -> bool {
+        self.rules.losing.lock().unwrap().1 == 0
+    }
+
     /// What was asked for so far, what was refused included.
     pub fn asked(&self) -> Asked {
         self.rules.asked.lock().unwrap().clone()
@@ -81,6 +95,7 @@ fn carry(client: TcpStream, broker: TcpStream, rules: &Arc<Rules>) -> std::io::R
     let ways = Arc::new(Ways {
         client: Mutex::new(client.try_clone()?),
         unanswered: Mutex::default(),
+        lost: Mutex::default(),
         rules: Arc::clone(rules),
     });
     let (from_client, from_broker) = (client, broker.try_clone()?);
@@ -108,6 +123,8 @@ struct Ways {
     client: Mutex<TcpStream>,
     /// ApiVersions requests that the broker has not answered: their version by correlation id.
     unanswered: Mutex<BTreeMap<i32, i16>>,
+    /// Correlation ids of requests whose answers are to be lost.
+    lost: Mutex<BTreeSet<i32>>,
     rules: Arc<Rules>,
 }
 
@@ -130,6 +147,9 @@ impl Ways {
                         let mut unanswered = self.unanswered.lock().unwrap();
                         unanswered.insert(header.correlation_id, header.api_version);
                     }
+                    if self.rules.loses(header.api_key) {
+                        self.lost.lock().unwrap().insert(header.correlation_id);
+                    }
                     broker.write_all(&frame)?;
                 }
                 Verdict::Refuse => {
@@ -148,6 +168,9 @@ impl Ways {
         while let Some(frame) = read_frame(&mut broker)? {
             let body = frame.slice(4..);
             let correlation_id = peek_correlation_id(&body)?;
+            if self.lost.lock().unwrap().contains(&correlation_id) {
+                return Ok(());
+            }
             let version = self.unanswered.lock().unwrap().remove(&correlation_id);
             match (version, &self.rules.pose) {
                 (Some(version), Some(pose)) => {
@@ -174,6 +197,14 @@ impl Ways {
 }
 
 impl Rules {
+    /// Whether the answer to this request is one of those to be lost.
+    fn loses(&self, api_key: i16) -> bool {
+        let (losing, left) = &mut *self.losing.lock().unwrap();
+        let loses = *losing == api_key && *left > 0;
+        *left -= usize::from(loses);
+        loses
+    }
+
     fn judge(&self, header: &RequestHeader) -> Verdict {
         let (key, version) = (header.api_key, header.api_version);
         let mut asked = self.asked.lock().unwrap();
