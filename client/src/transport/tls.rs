@@ -137,12 +137,24 @@ fn explain_certificate(error: &CertificateError, host: &str) -> String {
 fn another_name(host: &str, presented: &[String]) -> String {
     let names = match presented {
         [] => "no name".to_owned(),
-        names => names.join(", "),
+        names => names
+            .iter()
+            .map(|name| bare(name))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     format!(
         "it is not for the host {host}, but for {names}: reach the broker by such a name in \
          bootstrap.servers and advertised.listeners, or have that host put into the certificate"
     )
+}
+
+/// What webpki writes as `DnsName("kafka-1")` and `IpAddress(10.0.0.1)`; the rest as it is.
+fn bare(name: &str) -> &str {
+    let inside = |before: &str, after: &str| name.strip_prefix(before)?.strip_suffix(after);
+    inside("DnsName(\"", "\")")
+        .or_else(|| inside("IpAddress(", ")"))
+        .unwrap_or(name)
 }
 
 /// An alert of the broker; `None` where trying again may help.
@@ -230,10 +242,15 @@ mod tests {
 
     #[test]
     fn a_certificate_for_another_host_is_told_with_its_names() {
-        let presented = vec!["DnsName(\"elsewhere\")".to_owned()];
+        let presented = [
+            "DnsName(\"elsewhere\")",
+            "IpAddress(10.0.0.1)",
+            "RegisteredId",
+        ];
+        let presented = presented.map(str::to_owned);
         let said = another_name("kafka-1", &presented);
         assert!(
-            said.contains("not for the host kafka-1, but for DnsName(\"elsewhere\")"),
+            said.contains("not for the host kafka-1, but for elsewhere, 10.0.0.1, RegisteredId"),
             "{said}"
         );
     }
