@@ -181,7 +181,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
         match self.append(&record) {
             Err(why) if why.may_pass() => self.send_when_possible(&record).await,
-            end => end.map_err(|why| error(&record, why, None)),
+            end => end.map_err(|why| error(record.topic, why, None)),
         }
     }
 
@@ -193,13 +193,34 @@ impl Producer {
         });
         match tokio::time::timeout(self.shared.max_block, sent).await {
             Ok(Ok(appended)) => Ok(appended.delivery),
-            Ok(Err(why)) => Err(error(record, why, None)),
+            Ok(Err(why)) => Err(error(record.topic, why, None)),
             Err(_) => {
                 let why = waiting.last_refused().cloned().unwrap_or(Refused::Full);
-                let waited_ms = u64::try_from(self.shared.max_block.as_millis()).ok();
-                Err(error(record, why, waited_ms))
+                Err(error(record.topic, why, self.max_block_ms()))
             }
         }
+    }
+
+    /// How many partitions a topic has, waiting up to `max.block.ms` for it to be known. Who calls
+    /// it before the first record spares that record the wait for a connection and for the topic.
+    ///
+    /// Cancellation-safe.
+    ///
+    /// # Errors
+    /// As a record for the topic would be refused.
+    pub async fn partitions_for(&self, topic: &str) -> Result<usize, SendError> {
+        let accumulator = &self.shared.accumulator;
+        let mut waiting = accumulator.waiting();
+        let known =
+            poll_fn(|context| accumulator.poll_partitions(topic, &mut waiting, context.waker()));
+        match tokio::time::timeout(self.shared.max_block, known).await {
+            Ok(end) => end.map_err(|why| error(topic, why, None)),
+            Err(_) => Err(error(topic, Refused::UnknownTopic, self.max_block_ms())),
+        }
+    }
+
+    fn max_block_ms(&self) -> Option<u64> {
+        u64::try_from(self.shared.max_block.as_millis()).ok()
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -224,7 +245,7 @@ impl Producer {
     /// also asks for the topic, and [`Refused::Full`].
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<Delivery, SendError> {
         let taken = self.append(record);
-        taken.map_err(|why| error(record, why, None))
+        taken.map_err(|why| error(record.topic, why, None))
     }
 
     /// Sends everything now, without linger, and returns when all of it has an outcome.
@@ -262,9 +283,9 @@ impl Producer {
     }
 }
 
-fn error(record: &ProducerRecord<'_>, why: Refused, waited_ms: Option<u64>) -> SendError {
+fn error(topic: &str, why: Refused, waited_ms: Option<u64>) -> SendError {
     SendError {
-        topic: record.topic.to_owned(),
+        topic: topic.to_owned(),
         why,
         waited_ms,
     }

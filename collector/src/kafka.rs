@@ -9,6 +9,7 @@ use crate::probe::{self, Probe};
 use crate::refusal::explain;
 use crate::sampler::Reading;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
@@ -42,6 +43,8 @@ pub(crate) struct Kafka {
     host: String,
     options: Options,
     producer: Producer,
+    /// Ends when the topics are known: asked for at once, so that the first tick waits for nothing.
+    learning: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     cpu: Lane<Delivery>,
     memory: Lane<Delivery>,
     outage: Outage,
@@ -62,6 +65,7 @@ struct Totals {
 enum News {
     Outcome(Reading, Result<RecordMetadata, DeliveryError>),
     Probed(Option<String>),
+    TopicsLearnt,
 }
 
 #[derive(Debug, Error)]
@@ -90,9 +94,11 @@ impl Kafka {
     ) -> Result<Self, Failure> {
         let half = options.producer.buffer_memory / 2;
         let lane = || Lane::new(Backlog::new(half, host));
+        let producer = client.producer().await.map_err(Failure::running)?;
         Ok(Self {
             host: host.to_owned(),
-            producer: client.producer().await.map_err(Failure::running)?,
+            learning: Some(Box::pin(learn_topics(producer.clone()))),
+            producer,
             options,
             cpu: lane(),
             memory: lane(),
@@ -157,6 +163,12 @@ impl Kafka {
                 return Poll::Ready(News::Outcome(reading, outcome));
             }
         }
+        if let Some(learning) = &mut self.learning
+            && learning.as_mut().poll(context).is_ready()
+        {
+            self.learning = None;
+            return Poll::Ready(News::TopicsLearnt);
+        }
         let Some(probe) = &mut self.probe else {
             return Poll::Pending;
         };
@@ -179,6 +191,8 @@ impl Kafka {
                 );
             }
             News::Probed(reason) => self.handle_probed(clock::monotonic(), reason),
+            // What waits is offered next.
+            News::TopicsLearnt => {}
         }
     }
 
@@ -302,6 +316,16 @@ impl Kafka {
             self.wait_for_news().await;
         }
     }
+}
+
+/// Until the brokers have told of both topics; where one is missing or refused, samples are offered
+/// again and again, and that tells.
+async fn learn_topics(producer: Producer) {
+    let [cpu, memory] = [Metric::Cpu, Metric::Memory].map(Metric::topic);
+    let _refused = tokio::join!(
+        producer.partitions_for(cpu),
+        producer.partitions_for(memory)
+    );
 }
 
 fn send(producer: &Producer, host: &str, reading: &Reading) -> Result<Delivery, SendError> {

@@ -192,6 +192,26 @@ impl Accumulator {
         Poll::Pending
     }
 
+    /// How many partitions a topic has; while it is not known, it is asked for, and `waker` is woken
+    /// when it is worth asking again.
+    pub fn poll_partitions(
+        &self,
+        topic: &str,
+        waiting: &mut Waiting<'_>,
+        waker: &Waker,
+    ) -> Poll<Result<usize, Refused>> {
+        // The topic may become known between a refusal and its registration.
+        for _ in 0..2 {
+            let known = self.topics.get(topic);
+            let count = known.ok_or_else(|| self.announce(topic)).and_then(count);
+            match count {
+                Err(refused) if refused.may_pass() => waiting.wait_for(refused, waker),
+                end => return Poll::Ready(end),
+            }
+        }
+        Poll::Pending
+    }
+
     /// Bytes of `buffer.memory` in use.
     pub fn used_bytes(&self) -> usize {
         self.memory.used_bytes()
@@ -287,14 +307,7 @@ impl Accumulator {
         topic: &'t Topic,
         record: &RecordRef<'_>,
     ) -> Result<(&'t Arc<PartitionQueue>, bool), Refused> {
-        if let Some(code) = topic.refused() {
-            return Err(Refused::Topic(code));
-        }
-        let count = topic.count();
-        // It is just being taken over from the picture of the cluster: its queues come in a moment.
-        if count == 0 {
-            return Err(Refused::UnknownTopic);
-        }
+        let count = count(topic)?;
         let own = || {
             let partitioner = self.partitioner.as_ref()?;
             partitioner.partition(record.topic, record.key, record.value, count)
@@ -399,6 +412,19 @@ struct Target<'t> {
     queue: &'t Arc<PartitionQueue>,
     timestamp_ms: i64,
     sizing: Sizing,
+}
+
+/// A topic's partitions, where records are taken for it.
+#[inline]
+fn count(topic: &Topic) -> Result<usize, Refused> {
+    if let Some(code) = topic.refused() {
+        return Err(Refused::Topic(code));
+    }
+    match topic.count() {
+        // It is just being taken over from the picture of the cluster: its queues come in a moment.
+        0 => Err(Refused::UnknownTopic),
+        count => Ok(count),
+    }
 }
 
 /// A sender's place among those who wait; dropped, it lets the next one pass.

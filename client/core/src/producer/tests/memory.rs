@@ -17,15 +17,15 @@ fn small() -> ProducerOptions {
 
 /// Who was woken, in order.
 #[derive(Default)]
-struct Woken(Arc<Mutex<Vec<&'static str>>>);
+pub(super) struct Woken(Arc<Mutex<Vec<&'static str>>>);
 
 impl Woken {
-    fn waker(&self, name: &'static str) -> Waker {
+    pub(super) fn waker(&self, name: &'static str) -> Waker {
         let woken = Arc::clone(&self.0);
         Waker::from(Arc::new(Names { name, woken }))
     }
 
-    fn names(&self) -> Vec<&'static str> {
+    pub(super) fn names(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().clone()
     }
 }
