@@ -196,31 +196,21 @@ impl Producer {
             Ok(Err(why)) => Err(error(record.topic, why, None)),
             Err(_) => {
                 let why = waiting.last_refused().cloned().unwrap_or(Refused::Full);
-                Err(error(record.topic, why, self.max_block_ms()))
+                let waited_ms = u64::try_from(self.shared.max_block.as_millis()).ok();
+                Err(error(record.topic, why, waited_ms))
             }
         }
     }
 
-    /// How many partitions a topic has, waiting up to `max.block.ms` for it to be known. Who calls
-    /// it before the first record spares that record the wait for a connection and for the topic.
-    ///
-    /// Cancellation-safe.
+    /// How many partitions a topic has. One that is not known yet is asked for, without waiting: who
+    /// asks before the first record spares it the wait for a connection and for the topic.
     ///
     /// # Errors
-    /// As a record for the topic would be refused.
-    pub async fn partitions_for(&self, topic: &str) -> Result<usize, SendError> {
-        let accumulator = &self.shared.accumulator;
-        let mut waiting = accumulator.waiting();
-        let known =
-            poll_fn(|context| accumulator.poll_partitions(topic, &mut waiting, context.waker()));
-        match tokio::time::timeout(self.shared.max_block, known).await {
-            Ok(end) => end.map_err(|why| error(topic, why, None)),
-            Err(_) => Err(error(topic, Refused::UnknownTopic, self.max_block_ms())),
-        }
-    }
-
-    fn max_block_ms(&self) -> Option<u64> {
-        u64::try_from(self.shared.max_block.as_millis()).ok()
+    /// As [`try_send`](Self::try_send) would refuse a record for it: [`Refused::UnknownTopic`] until
+    /// the brokers have answered.
+    pub fn partitions_for(&self, topic: &str) -> Result<usize, SendError> {
+        let count = self.shared.accumulator.partitions(topic);
+        count.map_err(|why| error(topic, why, None))
     }
 
     pub(crate) fn handle(&self) -> &Handle {

@@ -9,7 +9,6 @@ use crate::probe::{self, Probe};
 use crate::refusal::explain;
 use crate::sampler::Reading;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
@@ -27,7 +26,8 @@ const STALLED_UNEXPLAINED: Duration = Duration::from_secs(30);
 /// Between two looks for the reason, once it was said and before.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const LOOK_AGAIN_SOON: Duration = Duration::from_secs(5);
-/// How often what waits is offered again.
+/// How often what waits is offered again: after a delivery soon, then half as often each time.
+const OFFER_SOON: Duration = Duration::from_millis(10);
 const OFFER_AGAIN: Duration = Duration::from_millis(500);
 /// How long the last samples may take at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(8);
@@ -43,8 +43,8 @@ pub(crate) struct Kafka {
     host: String,
     options: Options,
     producer: Producer,
-    /// Ends when the topics are known: asked for at once, so that the first tick waits for nothing.
-    learning: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// When what is not taken is offered again.
+    offer_again: Duration,
     cpu: Lane<Delivery>,
     memory: Lane<Delivery>,
     outage: Outage,
@@ -65,7 +65,6 @@ struct Totals {
 enum News {
     Outcome(Reading, Result<RecordMetadata, DeliveryError>),
     Probed(Option<String>),
-    TopicsLearnt,
 }
 
 #[derive(Debug, Error)]
@@ -95,10 +94,14 @@ impl Kafka {
         let half = options.producer.buffer_memory / 2;
         let lane = || Lane::new(Backlog::new(half, host));
         let producer = client.producer().await.map_err(Failure::running)?;
+        // So that the first tick need not wait for a connection and for the topics.
+        for metric in [Metric::Memory, Metric::Cpu] {
+            let _not_yet = producer.partitions_for(metric.topic());
+        }
         Ok(Self {
             host: host.to_owned(),
-            learning: Some(Box::pin(learn_topics(producer.clone()))),
             producer,
+            offer_again: OFFER_SOON,
             options,
             cpu: lane(),
             memory: lane(),
@@ -150,9 +153,12 @@ impl Kafka {
     /// Until something happens or it is time to offer again.
     async fn wait_for_news(&mut self) {
         let is_idle = self.waiting() == 0 && self.probe.is_none();
+        let offer_again = self.offer_again;
         tokio::select! {
             news = poll_fn(|context| self.poll_news(context)) => self.handle_news(news),
-            () = tokio::time::sleep(OFFER_AGAIN), if !is_idle => {}
+            () = tokio::time::sleep(offer_again), if !is_idle => {
+                self.offer_again = OFFER_AGAIN.min(offer_again * 2);
+            }
         }
     }
 
@@ -162,12 +168,6 @@ impl Kafka {
             if let Poll::Ready((reading, outcome)) = lane.poll_outcome(context, now) {
                 return Poll::Ready(News::Outcome(reading, outcome));
             }
-        }
-        if let Some(learning) = &mut self.learning
-            && learning.as_mut().poll(context).is_ready()
-        {
-            self.learning = None;
-            return Poll::Ready(News::TopicsLearnt);
         }
         let Some(probe) = &mut self.probe else {
             return Poll::Pending;
@@ -179,6 +179,7 @@ impl Kafka {
         match news {
             News::Outcome(_, Ok(_)) => {
                 self.totals.delivered = self.totals.delivered.saturating_add(1);
+                self.offer_again = OFFER_SOON;
                 self.outage.handle_delivered();
             }
             News::Outcome(reading, Err(error)) => {
@@ -191,8 +192,6 @@ impl Kafka {
                 );
             }
             News::Probed(reason) => self.handle_probed(clock::monotonic(), reason),
-            // What waits is offered next.
-            News::TopicsLearnt => {}
         }
     }
 
@@ -316,16 +315,6 @@ impl Kafka {
             self.wait_for_news().await;
         }
     }
-}
-
-/// Until the brokers have told of both topics; where one is missing or refused, samples are offered
-/// again and again, and that tells.
-async fn learn_topics(producer: Producer) {
-    let [cpu, memory] = [Metric::Cpu, Metric::Memory].map(Metric::topic);
-    let _refused = tokio::join!(
-        producer.partitions_for(cpu),
-        producer.partitions_for(memory)
-    );
 }
 
 fn send(producer: &Producer, host: &str, reading: &Reading) -> Result<Delivery, SendError> {

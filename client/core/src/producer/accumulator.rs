@@ -192,24 +192,13 @@ impl Accumulator {
         Poll::Pending
     }
 
-    /// How many partitions a topic has; while it is not known, it is asked for, and `waker` is woken
-    /// when it is worth asking again.
-    pub fn poll_partitions(
-        &self,
-        topic: &str,
-        waiting: &mut Waiting<'_>,
-        waker: &Waker,
-    ) -> Poll<Result<usize, Refused>> {
-        // The topic may become known between a refusal and its registration.
-        for _ in 0..2 {
-            let known = self.topics.get(topic);
-            let count = known.ok_or_else(|| self.announce(topic)).and_then(count);
-            match count {
-                Err(refused) if refused.may_pass() => waiting.wait_for(refused, waker),
-                end => return Poll::Ready(end),
-            }
-        }
-        Poll::Pending
+    /// How many partitions a topic has. One that is not known is asked for.
+    ///
+    /// # Errors
+    /// As a record for it would be refused.
+    pub fn partitions(&self, topic: &str) -> Result<usize, Refused> {
+        let known = self.topics.get(topic);
+        known.ok_or_else(|| self.announce(topic)).and_then(count)
     }
 
     /// Bytes of `buffer.memory` in use.

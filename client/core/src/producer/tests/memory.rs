@@ -17,15 +17,15 @@ fn small() -> ProducerOptions {
 
 /// Who was woken, in order.
 #[derive(Default)]
-pub(super) struct Woken(Arc<Mutex<Vec<&'static str>>>);
+struct Woken(Arc<Mutex<Vec<&'static str>>>);
 
 impl Woken {
-    pub(super) fn waker(&self, name: &'static str) -> Waker {
+    fn waker(&self, name: &'static str) -> Waker {
         let woken = Arc::clone(&self.0);
         Waker::from(Arc::new(Names { name, woken }))
     }
 
-    pub(super) fn names(&self) -> Vec<&'static str> {
+    fn names(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -1,9 +1,7 @@
 //! Topics that come, grow, move and are made anew.
 
-use super::memory::Woken;
 use super::*;
 use crate::producer::accumulator::Refused;
-use std::task::Poll;
 
 #[test]
 fn line_11_a_topic_made_anew_gets_new_sequences() {
@@ -159,21 +157,18 @@ fn line_48_a_topic_that_a_broker_does_not_know_yet_is_tried_until_the_delivery_t
 #[test]
 fn a_topic_that_is_asked_for_before_its_first_record_is_known_by_then() {
     let mut scene = Scene::without_metadata(options());
-    let (woken, accumulator) = (Woken::default(), Arc::clone(&scene.accumulator));
-    let mut waiting = accumulator.waiting();
-    let mut ask = || accumulator.poll_partitions(TOPIC, &mut waiting, &woken.waker("asked"));
-    assert!(ask().is_pending());
+    let accumulator = Arc::clone(&scene.accumulator);
+    assert_eq!(accumulator.partitions(TOPIC), Err(Refused::UnknownTopic));
     assert!(
         matches!(&scene.facts()[..], [Fact::TopicsWanted(topics)] if *topics[0] == *TOPIC),
         "nobody was asked"
     );
     scene.leaders = vec![Some((1, 0)), None, Some((1, 0))];
     scene.publish();
-    assert_eq!(woken.names(), ["asked"]);
-    assert_eq!(ask(), Poll::Ready(Ok(3)));
+    assert_eq!(accumulator.partitions(TOPIC), Ok(3));
     assert!(accumulator.append(scene.now, record(0, "first")).is_ok());
     accumulator.close();
-    assert_eq!(ask(), Poll::Ready(Err(Refused::Closed)));
+    assert_eq!(accumulator.partitions(TOPIC), Err(Refused::Closed));
 }
 
 #[test]
