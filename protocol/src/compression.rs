@@ -206,27 +206,6 @@ fn owned(mut plain: Vec<u8>) -> Bytes {
     Bytes::from(plain)
 }
 
-/// Reads `plain` to its end or to the cap, growing with what really comes out.
-#[cfg(all(feature = "zstd-small", not(feature = "zstd")))]
-fn read_capped(
-    codec: Compression,
-    plain: impl std::io::Read,
-    packed_bytes: usize,
-    cap: usize,
-) -> Result<Vec<u8>, CompressionError> {
-    use std::io::Read;
-    let mut out = Vec::with_capacity(packed_bytes.saturating_mul(USUAL_RATIO).min(cap));
-    // One byte more than allowed tells "too large" from "just enough".
-    let mut plain = plain.take((cap as u64).saturating_add(1));
-    plain
-        .read_to_end(&mut out)
-        .map_err(|error| malformed(codec, error))?;
-    if out.len() > cap {
-        return Err(too_large(codec, cap));
-    }
-    Ok(out)
-}
-
 /// What a record batch shrinks by on a good day: the room to start with when the size is not known.
 #[cfg(any(feature = "gzip", feature = "zstd", feature = "zstd-small"))]
 const USUAL_RATIO: usize = 6;

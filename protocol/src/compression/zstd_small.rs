@@ -1,9 +1,10 @@
 //! Zstandard by the small codec, for binaries whose size matters more than their speed.
 
-use super::{Compression, CompressionError, malformed, read_capped, too_large};
+use super::{Compression, CompressionError, USUAL_RATIO, malformed, too_large};
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use std::io::Read;
 
 /// The window that every decoder should allow (RFC 8878, 3.1.1.1.2). It is more than Java's client
 /// asks for at its default level, and the decoder holds a window beside its output.
@@ -28,13 +29,8 @@ pub(super) fn decompress(packed: &[u8], cap: usize) -> Result<Vec<u8>, Compressi
         match StreamingDecoder::new(&mut rest) {
             Ok(frame) => {
                 let left = cap.saturating_sub(plain.len());
-                let part =
-                    read_capped(Compression::Zstd, frame, packed.len(), left).map_err(|error| {
-                        match error {
-                            CompressionError::TooLarge { .. } => too_large(Compression::Zstd, cap),
-                            other => other,
-                        }
-                    })?;
+                let part = read_frame(frame, packed.len(), left)?
+                    .ok_or_else(|| too_large(Compression::Zstd, cap))?;
                 if plain.is_empty() {
                     plain = part;
                 } else {
@@ -53,6 +49,21 @@ pub(super) fn decompress(packed: &[u8], cap: usize) -> Result<Vec<u8>, Compressi
         }
     }
     Ok(plain)
+}
+
+/// Reads a frame to its end, growing with what really comes out; `None` where that is more than `left`.
+fn read_frame(
+    frame: impl Read,
+    packed_bytes: usize,
+    left: usize,
+) -> Result<Option<Vec<u8>>, CompressionError> {
+    let mut plain = Vec::with_capacity(packed_bytes.saturating_mul(USUAL_RATIO).min(left));
+    // One byte more than allowed tells "too large" from "just enough".
+    let mut frame = frame.take((left as u64).saturating_add(1));
+    frame
+        .read_to_end(&mut plain)
+        .map_err(|error| malformed(Compression::Zstd, error))?;
+    Ok((plain.len() <= left).then_some(plain))
 }
 
 /// The window that a frame's header asks for (RFC 8878, 3.1.1.1); `None` where it is cut short.
