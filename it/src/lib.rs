@@ -1,6 +1,7 @@
 //! Tidewatch's integration tests: launchers for real brokers and for our own binaries, simulation
 //! and benches. Nothing here is part of the product.
 
+pub mod commands;
 pub mod configuration;
 pub mod kafka;
 pub mod lines;

@@ -20,6 +20,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod member_wait;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
@@ -123,8 +124,8 @@ impl Wait {
         match self {
             Self::Fetch(wait) => wait.deadline,
             Self::Produce(wait) => wait.deadline,
-            Self::Join(wait) => wait.deadline,
-            Self::Sync(wait) => wait.deadline,
+            Self::Join(wait) => wait.deadline(),
+            Self::Sync(wait) => wait.deadline(),
         }
     }
 

@@ -4,7 +4,7 @@ mod classic;
 mod member;
 
 pub(crate) use classic::{ClassicGroup, JoinRefused, JoinStep, Knock, Phase, SyncStep};
-pub(crate) use member::{Joined, Joining, Ticket};
+pub(crate) use member::{Joined, Joining, Member, Ticket};
 
 use crate::now::Now;
 use crate::options::NodeId;

@@ -7,7 +7,7 @@
 
 use tidewatch_client::options::Options;
 use tidewatch_client::{Client, Consumer, Error, Event, Producer, ProducerRecord};
-use tokio::sync::mpsc;
+use tidewatch_it::commands;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -20,13 +20,7 @@ async fn main() -> Result<(), Failure> {
         let (name, value) = pair.split_once('=').ok_or("NAME=VALUE is needed")?;
         options.set(name, value).map_err(Error::from)?;
     }
-    let (told, mut lines) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let lines = std::io::stdin().lines().map_while(Result::ok);
-        lines
-            .map(|line| told.blocking_send(line))
-            .all(|sent| sent.is_ok())
-    });
+    let mut lines = commands::lines();
     println!("hello");
     let mut open = None;
     loop {

@@ -12,12 +12,9 @@ macro_rules! rows {
             )*
         }
 
-        pub(super) static MEANINGS: [Meaning; [$($code),*].len()] = [$({
-            #[allow(unused_mut, reason = "rows without a flag change nothing")]
-            let mut meaning = Meaning { name: stringify!($name), says: $says, ..super::UNKNOWN };
-            $(meaning.$flag = true;)*
-            meaning
-        }),*];
+        pub(super) static MEANINGS: [Meaning; [$($code),*].len()] = [$(
+            Meaning { name: stringify!($name), says: $says, $($flag: true,)* ..super::UNKNOWN }
+        ),*];
     };
 }
 

@@ -1,7 +1,8 @@
 //! JoinGroup (11), versions 0 to 9.
 
+use super::member_wait::MemberWait;
 use super::{Api, Call, Outcome, Served, Wait, answer};
-use crate::groups::{JoinRefused, JoinStep, Joined, Joining, Knock, Ticket};
+use crate::groups::{JoinRefused, JoinStep, Joined, Joining, Knock};
 use crate::now::Now;
 use crate::state::{State, wire};
 use tidewatch_protocol::error_code::ErrorCode;
@@ -18,19 +19,10 @@ const FIRST_VERSION_WITH_NULL_NAME: i16 = 7;
 const FIRST_VERSION_WITH_SKIP: i16 = 9;
 /// Kafka's `group.max.session.timeout.ms`.
 const MAX_SESSION_TIMEOUT_MS: i32 = 1_800_000;
-/// A wait ends with the rebalance; this is a bound against slips, well beyond any of them.
-const LONGEST_WAIT_MS: i32 = 3_600_000;
 
 /// A member that waits for the others.
 #[derive(Debug)]
-pub(crate) struct JoinWait {
-    pub(crate) deadline: Now,
-    call: Call,
-    group: String,
-    member_id: String,
-    instance_id: Option<String>,
-    ticket: Ticket,
-}
+pub(crate) struct JoinWait(MemberWait);
 
 impl Api for JoinGroupRequest {
     fn handle(self, state: &mut State, call: &Call) -> Outcome<JoinGroupResponse> {
@@ -48,14 +40,13 @@ impl Api for JoinGroupRequest {
         match step {
             Ok(JoinStep::Answer(joined)) => Outcome::Answer(respond(call, Ok(joined))),
             Ok(JoinStep::Wait(member_id, ticket)) => {
-                let wait = JoinWait {
-                    deadline: call.now.after_ms(LONGEST_WAIT_MS),
+                let wait = JoinWait(MemberWait {
                     call: call.clone(),
                     group,
                     member_id,
                     instance_id,
                     ticket,
-                };
+                });
                 // It may have been the last that the group waited for.
                 match wait.look(state, call.now) {
                     Some(joined) => Outcome::Answer(wait.respond(joined)),
@@ -119,34 +110,30 @@ fn join(
 }
 
 impl JoinWait {
+    pub(crate) fn deadline(&self) -> Now {
+        self.0.deadline()
+    }
+
     /// The answer, once the group has come together.
     pub(crate) fn poll(&mut self, state: &mut State, now: Now) -> Option<Served> {
         let joined = self.look(state, now)?;
-        let joined = self.call.on_whole(|| joined);
-        Some(answer::<JoinGroupRequest>(
-            &self.respond(joined),
-            &self.call,
-        ))
+        let joined = self.0.call.on_whole(|| joined);
+        let response = self.respond(joined);
+        Some(answer::<JoinGroupRequest>(&response, &self.0.call))
     }
 
     fn respond(&self, joined: Result<Joined, ErrorCode>) -> JoinGroupResponse {
-        respond(&self.call, joined).with_member_id(wire(&self.member_id))
+        respond(&self.0.call, joined).with_member_id(wire(&self.0.member_id))
     }
 
     fn look(&self, state: &mut State, now: Now) -> Option<Result<Joined, ErrorCode>> {
-        let node = self.call.node;
-        if let Err(code) = state.check_coordinator(node, &self.group) {
-            return Some(Err(code));
+        match self.0.member(state, now) {
+            Ok(member) => {
+                let answer = member.join.take(self.0.ticket)?;
+                Some(answer.ok_or(ErrorCode::REBALANCE_IN_PROGRESS))
+            }
+            Err(code) => Some(Err(code)),
         }
-        let Some(group) = state.groups.classic(now, node, &self.group) else {
-            return Some(Err(ErrorCode::UNKNOWN_MEMBER_ID));
-        };
-        if let Err(code) = group.check_member(&self.member_id, self.instance_id.as_deref()) {
-            return Some(Err(code));
-        }
-        let member = group.members.get_mut(&self.member_id)?;
-        let answer = member.join.take(self.ticket)?;
-        Some(answer.ok_or(ErrorCode::REBALANCE_IN_PROGRESS))
     }
 }
 

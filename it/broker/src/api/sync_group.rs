@@ -1,26 +1,17 @@
 //! SyncGroup (14), versions 0 to 5.
 
+use super::member_wait::MemberWait;
 use super::{Api, Call, Outcome, Served, Wait, answer};
-use crate::groups::{SyncStep, Ticket};
+use crate::groups::SyncStep;
 use crate::now::Now;
 use crate::state::{State, wire};
 use bytes::Bytes;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
-/// A wait ends with the leader's assignment or the next rebalance; a bound against slips.
-const LONGEST_WAIT_MS: i32 = 3_600_000;
-
 /// A member that waits for the leader's assignment.
 #[derive(Debug)]
-pub(crate) struct SyncWait {
-    pub(crate) deadline: Now,
-    call: Call,
-    group: String,
-    member_id: String,
-    instance_id: Option<String>,
-    ticket: Ticket,
-}
+pub(crate) struct SyncWait(MemberWait);
 
 impl Api for SyncGroupRequest {
     fn handle(self, state: &mut State, call: &Call) -> Outcome<SyncGroupResponse> {
@@ -34,17 +25,16 @@ impl Api for SyncGroupRequest {
                 Outcome::Answer(respond(state, call, &group, Ok(assignment)))
             }
             Ok(SyncStep::Wait(ticket)) => {
-                let wait = SyncWait {
-                    deadline: call.now.after_ms(LONGEST_WAIT_MS),
+                let wait = SyncWait(MemberWait {
                     call: call.clone(),
                     group,
                     member_id,
                     instance_id,
                     ticket,
-                };
+                });
                 // The leader's own is answered at once.
                 match wait.look(state, call.now) {
-                    Some(synced) => Outcome::Answer(respond(state, call, &wait.group, synced)),
+                    Some(synced) => Outcome::Answer(respond(state, call, &wait.0.group, synced)),
                     None => Outcome::Wait(Wait::Sync(Box::new(wait))),
                 }
             }
@@ -82,28 +72,26 @@ fn sync(request: SyncGroupRequest, state: &mut State, call: &Call) -> Result<Syn
 }
 
 impl SyncWait {
+    pub(crate) fn deadline(&self) -> Now {
+        self.0.deadline()
+    }
+
     /// The answer, once the leader has assigned or the group begins anew.
     pub(crate) fn poll(&mut self, state: &mut State, now: Now) -> Option<Served> {
         let synced = self.look(state, now)?;
-        let synced = self.call.on_whole(|| synced);
-        let response = respond(state, &self.call, &self.group, synced);
-        Some(answer::<SyncGroupRequest>(&response, &self.call))
+        let synced = self.0.call.on_whole(|| synced);
+        let response = respond(state, &self.0.call, &self.0.group, synced);
+        Some(answer::<SyncGroupRequest>(&response, &self.0.call))
     }
 
     fn look(&self, state: &mut State, now: Now) -> Option<Result<Bytes, ErrorCode>> {
-        let node = self.call.node;
-        if let Err(code) = state.check_coordinator(node, &self.group) {
-            return Some(Err(code));
+        match self.0.member(state, now) {
+            Ok(member) => {
+                let answer = member.sync.take(self.0.ticket)?;
+                Some(answer.unwrap_or(Err(ErrorCode::REBALANCE_IN_PROGRESS)))
+            }
+            Err(code) => Some(Err(code)),
         }
-        let Some(group) = state.groups.classic(now, node, &self.group) else {
-            return Some(Err(ErrorCode::UNKNOWN_MEMBER_ID));
-        };
-        if let Err(code) = group.check_member(&self.member_id, self.instance_id.as_deref()) {
-            return Some(Err(code));
-        }
-        let member = group.members.get_mut(&self.member_id)?;
-        let answer = member.sync.take(self.ticket)?;
-        Some(answer.unwrap_or(Err(ErrorCode::REBALANCE_IN_PROGRESS)))
     }
 }
 
