@@ -227,6 +227,7 @@ impl Options {
                 zstd_level: Some(1),
                 buffer_memory: 0,
                 max_block_ms: 0,
+                metadata_max_idle_ms: 0,
                 delivery_timeout_ms: 0,
                 request_timeout_ms: 0,
                 max_request_size: 0,
@@ -345,6 +346,8 @@ pub struct ProducerOptions {
     pub buffer_memory: usize,
     /// `max.block.ms`.
     pub max_block_ms: u64,
+    /// `metadata.max.idle.ms`.
+    pub metadata_max_idle_ms: u64,
     /// `delivery.timeout.ms`.
     pub delivery_timeout_ms: u64,
     /// `request.timeout.ms`, as a producer's requests carry it.

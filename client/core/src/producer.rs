@@ -17,6 +17,7 @@ mod response;
 mod sequence;
 mod topics;
 mod transacting;
+mod usage;
 
 use crate::backoff::Backoff;
 use crate::call::{
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use tidewatch_protocol::error_code::ErrorCode;
 use tidewatch_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use transacting::{Transacting, permitted};
+use usage::Usage;
 
 /// What a user asks of this room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub struct ProducerRoom {
     /// `None` where it sends without transactions.
     transaction: Option<Transacting>,
     parts: BTreeMap<u32, Part>,
+    usage: Usage,
     /// By leader, the partitions that have something for it now.
     due: BTreeMap<BrokerId, BTreeSet<u32>>,
     timers: BTreeSet<(u64, u32, Timer)>,
@@ -116,6 +119,7 @@ impl ProducerRoom {
         accumulator.seed(seed);
         let (initial_ms, max_ms) = options.retry_backoff_ms;
         let transaction = options.transactional_id.as_deref().map(Transacting::new);
+        let usage = Usage::new(options.metadata_max_idle_ms);
         Self {
             room,
             transaction,
@@ -126,6 +130,7 @@ impl ProducerRoom {
             identity: IdentityState::Unknown { retry_at_us: 0 },
             identity_backoff: Backoff::new(initial_ms, max_ms),
             parts: BTreeMap::new(),
+            usage,
             due: BTreeMap::new(),
             timers: BTreeSet::new(),
             calls: BTreeMap::new(),
@@ -202,8 +207,13 @@ impl ProducerRoom {
             queue.unlist();
             let number = queue.number;
             self.part(&queue);
+            if !self.usage.note(now.monotonic_us, &queue.topic) {
+                // It was forgotten while the record was on its way here.
+                self.accumulator.topics().announce(&queue.topic);
+            }
             self.touch(now, number);
         }
+        self.forget_unused(now);
         let exhausted = self.accumulator.memory().is_exhausted();
         if exhausted && !self.exhausted {
             self.exhausted = true;
@@ -230,6 +240,23 @@ impl ProducerRoom {
             part.handle_cluster(&self.cluster);
             part
         });
+    }
+
+    /// Topics that nothing was sent to for `metadata.max.idle.ms` need no metadata (KIP-526).
+    fn forget_unused(&mut self, now: Now) {
+        if !self.usage.is_due(now.monotonic_us) {
+            return;
+        }
+        // A record may take longer than that to be delivered.
+        for part in self.parts.values().filter(|part| !part.is_idle()) {
+            self.usage.note(now.monotonic_us, &part.name.topic);
+        }
+        let unused = self.usage.take_unused(now.monotonic_us);
+        if !unused.is_empty() {
+            self.accumulator.topics().forget(&unused);
+            self.facts
+                .extend(unused.into_iter().map(Fact::TopicUnwanted));
+        }
     }
 
     fn touch_all(&mut self, now: Now) {
@@ -485,6 +512,7 @@ impl Room for ProducerRoom {
         self.observe(now);
         let wanted = self.accumulator.topics().take_announced();
         if !wanted.is_empty() {
+            self.usage.begin(now.monotonic_us, &wanted);
             // They may stand in the picture already, for another room's sake.
             self.accumulator.update(&self.cluster);
             return Some(Fact::TopicsWanted(wanted));
@@ -513,7 +541,9 @@ impl Room for ProducerRoom {
             }
             _ => None,
         };
-        part.into_iter().chain(closing).chain(identity).min()
+        let unused = self.usage.poll_timeout();
+        let rooms = part.into_iter().chain(closing).chain(identity);
+        rooms.chain(unused).min()
     }
 }
 

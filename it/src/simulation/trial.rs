@@ -246,6 +246,8 @@ impl Trial {
             batch_size: random.usize(200..4_000),
             request_timeout_ms: REQUEST_MS,
             max_in_flight: random.usize(1..=5),
+            // Pauses as short as the network's: topics are forgotten and asked for all the time.
+            metadata_max_idle_ms: random.u64(50..5_000),
             ..ProducerOptions::default()
         }
     }

@@ -294,6 +294,13 @@ static TABLE: &[Row] = &[
         |o, v| o.client.metadata_max_age_ms = v.number,
     ),
     row(
+        "metadata.max.idle.ms",
+        "300000",
+        Number(5000, MAX_MS),
+        "A topic that nothing was sent to for this long is forgotten by its producer, until something is.",
+        |o, v| o.producer.metadata_max_idle_ms = v.number,
+    ),
+    row(
         "metadata.recovery.strategy",
         "rebootstrap",
         OneOf(&["none", "rebootstrap"]),

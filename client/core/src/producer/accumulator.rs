@@ -198,7 +198,8 @@ impl Accumulator {
     /// As a record for it would be refused.
     pub fn partitions(&self, topic: &str) -> Result<usize, Refused> {
         let known = self.topics.get(topic);
-        known.ok_or_else(|| self.announce(topic)).and_then(count)
+        let known = known.ok_or_else(|| self.announce(topic));
+        known.and_then(|topic| self.count(topic))
     }
 
     /// Bytes of `buffer.memory` in use.
@@ -270,6 +271,19 @@ impl Accumulator {
         Ok(Appended { delivery, wake })
     }
 
+    /// A topic's partitions, where records are taken for it.
+    #[inline]
+    fn count(&self, topic: &Topic) -> Result<usize, Refused> {
+        if let Some(code) = topic.refused() {
+            return Err(Refused::Topic(code));
+        }
+        match topic.count() {
+            // It was forgotten, or is just being taken over: its queues come in a moment.
+            0 => Err(self.announce(topic.name())),
+            count => Ok(count),
+        }
+    }
+
     #[inline]
     fn check_size(&self, record_bytes: usize) -> Result<(), Refused> {
         let size = record_bytes.saturating_add(BATCH_HEADER_BYTES);
@@ -296,7 +310,7 @@ impl Accumulator {
         topic: &'t Topic,
         record: &RecordRef<'_>,
     ) -> Result<(&'t Arc<PartitionQueue>, bool), Refused> {
-        let count = count(topic)?;
+        let count = self.count(topic)?;
         let own = || {
             let partitioner = self.partitioner.as_ref()?;
             partitioner.partition(record.topic, record.key, record.value, count)
@@ -307,9 +321,15 @@ impl Accumulator {
             (None, None) => (Some(topic.sticky.partition()), true),
         };
         let queue = partition.and_then(|partition| topic.queue(partition));
-        let partition = partition.unwrap_or(-1);
         let found = queue.map(|queue| (queue, sticky));
-        found.ok_or(Refused::NoPartition { partition, count })
+        found.ok_or_else(|| {
+            // It may have been forgotten in between.
+            let none = |count| {
+                let partition = partition.unwrap_or(-1);
+                Refused::NoPartition { partition, count }
+            };
+            self.count(topic).map_or_else(|refused| refused, none)
+        })
     }
 
     /// Seals what ended, tells the room, and wakes the driver.
@@ -401,19 +421,6 @@ struct Target<'t> {
     queue: &'t Arc<PartitionQueue>,
     timestamp_ms: i64,
     sizing: Sizing,
-}
-
-/// A topic's partitions, where records are taken for it.
-#[inline]
-fn count(topic: &Topic) -> Result<usize, Refused> {
-    if let Some(code) = topic.refused() {
-        return Err(Refused::Topic(code));
-    }
-    match topic.count() {
-        // It is just being taken over from the picture of the cluster: its queues come in a moment.
-        0 => Err(Refused::UnknownTopic),
-        count => Ok(count),
-    }
 }
 
 /// A sender's place among those who wait; dropped, it lets the next one pass.

@@ -178,6 +178,16 @@ impl Scene {
     }
 
     fn publish(&mut self) {
+        self.publish_with(ErrorCode::NONE);
+    }
+
+    fn publish_with(&mut self, error: ErrorCode) {
+        let cluster = Arc::new(self.picture(error));
+        self.room
+            .handle_fact(self.now, &Fact::ClusterChanged(cluster));
+    }
+
+    fn picture(&self, error: ErrorCode) -> Cluster {
         let partition = |leader: &Option<(i32, i32)>| Partition {
             leader: leader.map(|(leader, _)| BrokerId(leader)),
             leader_epoch: leader.map_or(-1, |(_, epoch)| epoch),
@@ -187,16 +197,13 @@ impl Scene {
         let partitions = self.leaders.iter().map(partition).collect();
         let topic = Topic {
             id: self.topic_id,
-            error: ErrorCode::NONE,
+            error,
             partitions,
         };
-        let topics = [(Arc::from(TOPIC), topic)].into();
-        let cluster = Cluster {
-            topics,
+        Cluster {
+            topics: [(Arc::from(TOPIC), topic)].into(),
             ..Cluster::default()
-        };
-        self.room
-            .handle_fact(self.now, &Fact::ClusterChanged(Arc::new(cluster)));
+        }
     }
 
     fn append(&self, partition: i32, value: &str) -> Delivery {

@@ -4,20 +4,21 @@ use super::memory::Ticket;
 use super::partitioner::Sticky;
 use super::queue::PartitionQueue;
 use crate::metadata::{self, Cluster};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use tidewatch_protocol::error_code::ErrorCode;
 
-/// Topics that one producer writes to: names that come from data may be many, and each stays in the
-/// metadata that is asked for.
+/// Topics that one producer ever writes to: names that come from data may be many, and each keeps its
+/// queues.
 const MAX_TOPICS: usize = 100_000;
 
 /// Chains of topics, so that a name is found by a few comparisons.
 const BUCKETS: usize = 64;
 
-/// Every topic of one accumulator. They only ever come, so that senders find them without a lock.
+/// Every topic of one accumulator. They only ever come, so that senders find them without a lock: one
+/// that is forgotten has no partitions until it is told about again.
 #[derive(Debug)]
 pub(crate) struct Topics {
     buckets: [OnceLock<Box<Topic>>; BUCKETS],
@@ -51,8 +52,8 @@ struct Run {
 /// Topics that are not known yet.
 #[derive(Debug, Default)]
 struct Lookups {
-    /// Ever asked for.
-    asked: BTreeSet<Arc<str>>,
+    /// Ever asked for, and whether metadata covers it now.
+    asked: BTreeMap<Arc<str>, bool>,
     /// Asked for, and the room does not know.
     new: Vec<Arc<str>>,
     /// One entry per waiting call of a user.
@@ -84,14 +85,31 @@ impl Topics {
 
     /// Has the room told about a topic; false where it was told before.
     pub(crate) fn announce(&self, topic: &str) -> bool {
-        let mut lookups = self.lookups();
-        if lookups.asked.contains(topic) || lookups.asked.len() >= MAX_TOPICS {
-            return false;
+        let lookups = &mut *self.lookups();
+        match lookups.asked.get(topic) {
+            Some(true) => return false,
+            None if lookups.asked.len() >= MAX_TOPICS => return false,
+            Some(false) | None => {}
         }
         let topic: Arc<str> = Arc::from(topic);
-        lookups.asked.insert(Arc::clone(&topic));
+        lookups.asked.insert(Arc::clone(&topic), true);
         lookups.new.push(topic);
         true
+    }
+
+    /// Metadata does not cover these any more. Who sends to one has it told about again, as does who
+    /// waits for one by now.
+    pub(crate) fn forget(&self, topics: &[Arc<str>]) {
+        for name in topics {
+            if let Some(covered) = self.lookups().asked.get_mut(name) {
+                *covered = false;
+            }
+            if let Some(topic) = self.chain(name).find(|topic| topic.name == *name) {
+                topic.refused.store(0, Ordering::Release);
+                topic.count.store(0, Ordering::Release);
+            }
+        }
+        self.wake_waiting();
     }
 
     /// No broker can be dealt with: who waits for a topic need not wait on.
@@ -135,7 +153,8 @@ impl Topics {
     pub(crate) fn update(&self, cluster: &Cluster) {
         let mut lookups = self.lookups();
         lookups.unsecured = None;
-        let asked: Vec<Arc<str>> = lookups.asked.iter().cloned().collect();
+        let covered = lookups.asked.iter().filter(|(_, covered)| **covered);
+        let asked: Vec<Arc<str>> = covered.map(|(name, _)| Arc::clone(name)).collect();
         drop(lookups);
         let mut news = false;
         for name in asked {
@@ -223,7 +242,11 @@ impl Topic {
         }
     }
 
-    /// Partitions that it has now.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Partitions that it has now; none where it was forgotten or is just being taken over.
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)

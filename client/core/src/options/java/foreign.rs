@@ -67,11 +67,6 @@ pub(super) static FOREIGN: &[Foreign] = &[
         "records are decoded one by one as they are taken; what is not taken comes again",
     ),
     row(
-        "metadata.max.idle.ms",
-        Ignored,
-        "a producer keeps the topics that it has sent to until it is closed",
-    ),
-    row(
         "metric.reporters",
         Ignored,
         "there are no metrics to report; Consumer::status has positions and lag",

@@ -2,6 +2,12 @@
 
 use super::*;
 use crate::producer::accumulator::Refused;
+use crate::producer::partitioner::Partitioner;
+use crate::time::ReadTime;
+use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 
 #[test]
 fn line_11_a_topic_made_anew_gets_new_sequences() {
@@ -330,4 +336,175 @@ fn line_13_keyless_records_stick_until_a_batch_is_full() {
     assert!(runs.len() > 50, "{runs:?}");
     let used: BTreeSet<i32> = partitions.into_iter().collect();
     assert_eq!(used.len(), 8);
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The topics that the room tells about: wanted, and not wanted any more.
+fn topics_told(scene: &mut Scene) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+    for fact in scene.facts() {
+        match fact {
+            Fact::TopicsWanted(topics) => wanted.extend(topics),
+            Fact::TopicUnwanted(topic) => unwanted.push(topic),
+            _ => {}
+        }
+    }
+    (wanted, unwanted)
+}
+
+fn idling() -> ProducerOptions {
+    ProducerOptions {
+        metadata_max_idle_ms: 10_000,
+        ..options()
+    }
+}
+
+/// The cluster's picture, from which the topic is gone.
+fn forget_in_picture(scene: &mut Scene) {
+    let none = Fact::ClusterChanged(Arc::default());
+    scene.room.handle_fact(scene.now, &none);
+}
+
+#[test]
+fn line_50_a_topic_that_nothing_is_sent_to_is_forgotten_until_something_is() {
+    let mut scene = Scene::new(1, idling());
+    scene.pass(9 * SECOND_US);
+    scene.send(0, "a");
+    let sent = scene.one();
+    scene.pass(9 * SECOND_US);
+    assert_eq!(topics_told(&mut scene), (vec![], vec![]), "it was sent to");
+    scene.pass(2 * SECOND_US);
+    assert_eq!(
+        topics_told(&mut scene),
+        (vec![], vec![]),
+        "a record is on its way"
+    );
+    scene.acknowledge(&sent, 0);
+    scene.pass(10 * SECOND_US);
+    assert_eq!(topics_told(&mut scene), (vec![], vec![Arc::from(TOPIC)]));
+    assert_eq!(
+        scene.room.poll_timeout(),
+        None,
+        "nothing wakes it for that any more"
+    );
+    forget_in_picture(&mut scene);
+
+    let early = scene.accumulator.append(scene.now, record(0, "early"));
+    assert_eq!(early.unwrap_err(), Refused::UnknownTopic);
+    assert_eq!(topics_told(&mut scene), (vec![Arc::from(TOPIC)], vec![]));
+    scene.publish();
+    scene.send(0, "b");
+    let again = scene.one();
+    assert_eq!(
+        (again.stamp(), again.values()),
+        ((7, 0, 2), vec!["b".to_owned()])
+    );
+}
+
+#[test]
+fn line_50_who_waits_for_a_topic_when_it_is_forgotten_has_it_asked_for_again() {
+    let mut scene = Scene::without_metadata(idling());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let accumulator = Arc::clone(&scene.accumulator);
+    let mut waiting = accumulator.waiting();
+    let record = record(0, "a");
+    let mut poll =
+        |scene: &Scene| accumulator.poll_append(scene.now, &record, &mut waiting, &waker);
+    assert!(poll(&scene).is_pending());
+    assert_eq!(topics_told(&mut scene), (vec![Arc::from(TOPIC)], vec![]));
+    scene.pass(10 * SECOND_US);
+    assert_eq!(topics_told(&mut scene), (vec![], vec![Arc::from(TOPIC)]));
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(poll(&scene).is_pending());
+    assert_eq!(topics_told(&mut scene), (vec![Arc::from(TOPIC)], vec![]));
+}
+
+/// A sender's clock; while it looks, the room forgets the topic.
+struct Meanwhile<'s>(RefCell<&'s mut Scene>);
+
+impl ReadTime for Meanwhile<'_> {
+    fn monotonic_us(&self) -> u64 {
+        self.0.borrow().now.monotonic_us
+    }
+
+    fn wall_ms(&self) -> i64 {
+        let told = topics_told(&mut self.0.borrow_mut());
+        assert_eq!(told, (vec![], vec![Arc::from(TOPIC)]));
+        self.0.borrow().now.wall_ms
+    }
+}
+
+#[test]
+fn line_50_a_record_that_comes_while_its_topic_is_forgotten_is_sent() {
+    let mut scene = Scene::new(1, idling());
+    scene.pass(10 * SECOND_US);
+    let accumulator = Arc::clone(&scene.accumulator);
+    let late = RecordRef {
+        timestamp_ms: None,
+        ..record(0, "late")
+    };
+    let meanwhile = Meanwhile(RefCell::new(&mut scene));
+    let _ = accumulator.append(meanwhile, late).unwrap();
+    forget_in_picture(&mut scene);
+    assert!(scene.produces().is_empty());
+    assert_eq!(topics_told(&mut scene), (vec![Arc::from(TOPIC)], vec![]));
+    scene.publish();
+    assert_eq!(scene.one().values(), ["late"]);
+}
+
+/// While it chooses, the topic is forgotten.
+#[derive(Debug, Default)]
+struct Forgetting(OnceLock<Arc<Accumulator>>);
+
+impl Partitioner for Forgetting {
+    fn partition(&self, topic: &str, _: Option<&[u8]>, _: Option<&[u8]>, _: usize) -> Option<i32> {
+        self.0.get().unwrap().topics().forget(&[Arc::from(topic)]);
+        Some(0)
+    }
+}
+
+#[test]
+fn line_50_a_topic_that_is_forgotten_while_a_partition_is_chosen_is_not_known() {
+    let mut scene = Scene::without_metadata(options());
+    scene.leaders = vec![Some((1, 0))];
+    let partitioner = Arc::new(Forgetting::default());
+    let chosen: Arc<dyn Partitioner> = Arc::clone(&partitioner) as _;
+    let accumulator =
+        Accumulator::with_partitioner(&options(), Waker::noop().clone(), Some(chosen));
+    partitioner.0.set(Arc::clone(&accumulator)).unwrap();
+    let unchosen = RecordRef {
+        partition: None,
+        ..record(0, "a")
+    };
+    assert!(accumulator.append(scene.now, unchosen).is_err());
+    accumulator.update(&scene.picture(ErrorCode::NONE));
+    let refused = accumulator.append(scene.now, unchosen).unwrap_err();
+    assert_eq!(refused, Refused::UnknownTopic);
+}
+
+#[test]
+fn a_topic_that_was_refused_may_be_sent_to_after_it_was_forgotten() {
+    let mut scene = Scene::without_metadata(idling());
+    let append = |scene: &Scene| scene.accumulator.append(scene.now, record(0, "a"));
+    assert!(append(&scene).is_err());
+    topics_told(&mut scene);
+    scene.leaders = vec![Some((1, 0))];
+    scene.publish_with(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    let refused = Refused::Topic(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    assert_eq!(append(&scene).unwrap_err(), refused);
+    scene.pass(10 * SECOND_US);
+    topics_told(&mut scene);
+    assert_eq!(append(&scene).unwrap_err(), Refused::UnknownTopic);
+    topics_told(&mut scene);
+    scene.publish();
+    assert!(append(&scene).is_ok());
 }
