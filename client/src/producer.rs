@@ -4,15 +4,20 @@ use crate::handle::Handle;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tidewatch_client_core::client::Command;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::options::ProducerOptions;
 use tidewatch_client_core::producer::Command as ProducerCommand;
-use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused};
+use tidewatch_client_core::producer::accumulator::{Accumulator, RecordRef, Refused, Wake};
 use tidewatch_client_core::producer::delivery::Delivery;
 use tidewatch_client_core::producer::partitioner::Partitioner;
 use tidewatch_protocol::records::Header;
+
+/// Batches that [`Producer::send`] fills before it lets others have its thread, the client's own task among
+/// them: what is full should be on its way, although there may be room for more.
+const BATCHES_PER_TURN: usize = 2;
 
 /// A record to send; it borrows everything, and nothing is copied before it is encoded.
 #[derive(Debug, Clone)]
@@ -125,6 +130,8 @@ struct Shared {
     number: u32,
     accumulator: Arc<Accumulator>,
     max_block: Duration,
+    /// Batches that were filled since a sender last let others have its thread.
+    filled: AtomicUsize,
 }
 
 impl Producer {
@@ -167,18 +174,24 @@ impl Producer {
                 number,
                 accumulator,
                 max_block,
+                filled: AtomicUsize::new(0),
             }),
         }
     }
 
     /// Takes a record, waiting up to `max.block.ms` for the topic to be known and for room in
-    /// `buffer.memory`. The [`Delivery`] resolves when Kafka has the record; it may be dropped.
+    /// `buffer.memory`. The [`Delivery`] resolves when Kafka has the record; it may be dropped. Who sends
+    /// without a pause lets other tasks have the thread every few batches.
     ///
     /// Cancellation-safe: a future dropped before it is ready has sent nothing.
     ///
     /// # Errors
     /// The record can never be taken, or not in time.
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, SendError> {
+        if self.shared.filled.load(Ordering::Relaxed) >= BATCHES_PER_TURN {
+            self.shared.filled.store(0, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
         match self.append(&record) {
             Err(why) if why.may_pass() => self.send_when_possible(&record).await,
             end => end.map_err(|why| error(record.topic, why, None)),
@@ -225,6 +238,9 @@ impl Producer {
     fn append(&self, record: &ProducerRecord<'_>) -> Result<Delivery, Refused> {
         let clock = self.shared.handle.clock();
         let appended = self.shared.accumulator.append(clock, record.borrowed())?;
+        if appended.wake == Wake::Ready {
+            self.shared.filled.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(appended.delivery)
     }
 

@@ -1,10 +1,11 @@
 //! The driver and the core against scripted brokers at the other end of pipes.
 
 use super::*;
-use crate::Client;
+use crate::{Client, ProducerRecord};
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tidewatch_client_core::error::Error;
 use tidewatch_client_core::options::Options;
@@ -286,4 +287,29 @@ async fn line_39_requests_dropped_in_mid_wait_leak_no_slot() {
     while client.free_requests() < crate::handle::MAX_PENDING_REQUESTS {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_sender_that_never_waits_lets_others_have_its_thread() {
+    let (client, _driver) = scene().serve_all();
+    let producer = client.producer().await.unwrap();
+    let value = [b'x'; 1024];
+    let send = || producer.send(ProducerRecord::to("a").value(&value));
+    // From here on the topic is known.
+    drop(send().await.unwrap());
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    // 64 batches; `buffer.memory` holds many more.
+    for _ in 0..1024 {
+        drop(send().await.unwrap());
+    }
+    other.abort();
+    let had = turns.load(Ordering::Relaxed);
+    assert!(had >= 16, "{had} turns");
 }

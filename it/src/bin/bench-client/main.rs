@@ -137,7 +137,9 @@ async fn produce(arguments: &Arguments, client: Client) -> Result<(), Failure> {
     let mut waiting = VecDeque::with_capacity(window);
     for index in 0..arguments.records {
         waiting.push_back(send(&producer, arguments, &workload, index).await?);
-        if waiting.len() == window
+        // The first acknowledgement is told when it comes, not when the window is full.
+        let is_first = |oldest: &Delivery| meter.records() == 0 && oldest.try_result().is_some();
+        if (waiting.len() == window || waiting.front().is_some_and(is_first))
             && let Some(oldest) = waiting.pop_front()
         {
             meter.resolved(oldest.await.is_ok());
