@@ -26,8 +26,8 @@ start_devbroker() { # its arguments: a broker of tests, at $address
 }
 
 idle_client() { # a command that runs it: it has nothing more to do when this returns
-  # A producer that has sent, and a consumer that has read, as a member of a group.
-  start "$@" idle bootstrap.servers="$address" group.id=idle auto.offset.reset=earliest
+  # A producer that has sent, and a consumer that has read, as the only member of a group.
+  start "$@" idle bootstrap.servers="$address" group.id="idle-${#pids[@]}" auto.offset.reset=earliest
   expect hello
   echo open >&"$to"
   expect idle
