@@ -1,6 +1,7 @@
-# Programs that take commands from standard input and say on standard output when they have done them:
-# sourced by what looks at them from outside. All end with the script.
-# shellcheck shell=bash
+# Programs that run while a script looks at them from outside, and end with it: sourced by such scripts. Some take
+# commands from standard input, and say on standard output when they have done them.
+# shellcheck shell=bash disable=SC2034 # used by those that source it
+sample_topics=(--topic cpu-monitor:1 --topic mem-monitor:1 --topic cpu-monitor-agg-result:1 --topic mem-monitor-agg-result:1)
 work=$(mktemp -d)
 pids=()
 finish() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
@@ -19,10 +20,9 @@ expect() { # a line
   read -r line <&"$from" && [ "$line" = "$1" ] || { echo "${0##*/}: '$1' was expected: ${line:-nothing came}" >&2; exit 1; }
 }
 
-start_devbroker() { # its arguments: a broker of tests, at $address
-  cargo build --locked --quiet -p tidewatch-devbroker
-  start "$CARGO_TARGET_DIR/debug/tidewatch-devbroker" --listen 127.0.0.1:0 "$@" 2>/dev/null
-  read -r _ address <&"$from"
+start_devbroker() { # the program, its arguments: it listens at $address
+  start "$1" --listen 127.0.0.1:0 "${@:2}" 2>"$work/devbroker.log"
+  read -r _ address <&"$from" || { cat "$work/devbroker.log" >&2; exit 1; }
 }
 
 idle_client() { # a command that runs it: it has nothing more to do when this returns
